@@ -1,0 +1,214 @@
+"""What the investigations of a campaign share in one process: the heavy things, and what is computed once for many.
+
+None of it is in the graph's state: a resumed investigation finds the same things here, computed anew to the same
+values.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+
+from agent import triage
+from agent.ledger import PassCounter
+from agent.seeds import seed_for
+from agent.spec import CampaignSpec
+from explainers.types import Evidence, Explainer
+from tools.heads import Edge, EdgeProfile, edge_profiles, top_edges
+from tools.index import ActivationIndex, SplitView
+from tools.lenses import HeadWrite, Promotion, head_writes, write_lens
+from tools.subject import Subject
+from tools.types import Split, UnitId
+
+T = TypeVar("T")
+
+#: Contexts on which the attention of a layer's heads is measured.
+EDGE_CONTEXTS = 32
+#: Contexts in which a single head's strongest edges are looked for, and how many of them are kept.
+TOP_EDGE_CONTEXTS = 12
+EDGES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class HeadWrites:
+    """A head's strongest edges, and what it writes for the tokens they come from."""
+
+    edges: tuple[Edge, ...]
+    writes: tuple[HeadWrite, ...]
+    """One for each distinct source token, in order of its strongest edge."""
+
+
+def mean_promotion(promotions: Sequence[Promotion], k: int = 10) -> Promotion | None:
+    """Mean scores over several writes; a token that is not among a write's strongest counts 0 there."""
+    if not promotions:
+        return None
+
+    def strongest(lists: Sequence[tuple[tuple[str, float], ...]], sign: float) -> tuple[tuple[str, float], ...]:
+        sums: dict[str, float] = {}
+        for pairs in lists:
+            for piece, score in pairs:
+                sums[piece] = sums.get(piece, 0.0) + score / len(lists)
+        return tuple(sorted(sums.items(), key=lambda item: (-sign * item[1], item[0]))[:k])
+
+    return Promotion(
+        strongest([promotion.promoted for promotion in promotions], 1.0),
+        strongest([promotion.suppressed for promotion in promotions], -1.0),
+    )
+
+
+class Once:
+    """Computes each value once, however many threads ask for it; others wait for the one that computes it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._locks: dict[Hashable, threading.Lock] = {}
+        self._values: dict[Hashable, Any] = {}
+
+    def get(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """The value of `key`, from `compute` the first time. An exception is not kept."""
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:
+            if key not in self._values:
+                self._values[key] = compute()
+            value: T = self._values[key]
+            return value
+
+
+@dataclass
+class Bench:
+    """The shared tools of a campaign's investigations."""
+
+    spec: CampaignSpec
+    subject: Subject
+    index: ActivationIndex
+    units: Sequence[UnitId]
+    """All units of the campaign, in order."""
+    explainer: Explainer
+    passes: PassCounter
+    explore: SplitView
+    refine: SplitView
+    _once: Once = field(default_factory=Once)
+
+    @classmethod
+    def open(
+        cls, spec: CampaignSpec, subject: Subject, index: ActivationIndex, units: Sequence[UnitId], explainer: Explainer
+    ) -> Bench:
+        """A bench over an index; `close` it afterwards."""
+        # The subject finds these out by forward passes when they are first asked for. Now they are no unit's cost.
+        _ = subject.causal, subject.unembedding
+        views = (index.view(Split.EXPLORE), index.view(Split.REFINE))
+        return cls(spec, subject, index, tuple(units), explainer, PassCounter(subject), *views)
+
+    def close(self) -> None:
+        """Take the subject's hook away."""
+        self.passes.close()
+
+    def _shared(self, key: Hashable, compute: Callable[[], T]) -> T:
+        def counted_for_nobody() -> T:
+            with self.passes.paused():
+                return compute()
+
+        return self._once.get(key, counted_for_nobody)
+
+    def seed(self, unit: UnitId, step: str) -> int:
+        """The seed of one step of a unit's investigation."""
+        return seed_for(self.spec.seed, unit, step)
+
+    def group(self, unit: UnitId) -> list[UnitId]:
+        """The campaign's units of the same group, ascending."""
+        groups = self._shared("groups", self._groups)
+        return groups[unit.group]
+
+    def _groups(self) -> dict[str, list[UnitId]]:
+        groups: dict[str, list[UnitId]] = {}
+        for unit in sorted(self.units, key=lambda unit: (unit.group, unit.index)):
+            groups.setdefault(unit.group, []).append(unit)
+        return groups
+
+    def duplicate_of(self, unit: UnitId) -> UnitId | None:
+        """The lower-numbered unit of its group that this one copies, if any."""
+        found = self._shared(
+            ("duplicates", unit.group),
+            lambda: triage.duplicates(
+                self.group(unit), self.explore.panel_matrix, seed_for(self.spec.seed, unit.group, "duplicates")
+            ),
+        )
+        return found.get(unit)
+
+    def null_units(self, unit: UnitId) -> list[UnitId]:
+        """Other units of the group, drawn by the unit's seed, that its description is also scored against."""
+        others = [other for other in self.group(unit) if other != unit]
+        wanted = min(self.spec.null_units, len(others))
+        if wanted == len(others):
+            return others
+        drawn = np.random.default_rng(self.seed(unit, "null units")).choice(len(others), wanted, replace=False)
+        return [others[i] for i in sorted(drawn)]
+
+    def edges(self, unit: UnitId) -> EdgeProfile | None:
+        """What a head attends to, measured on the explore panel for all heads of its layer at once; else None."""
+        if unit.kind != "head":
+            return None
+        layer = int(unit.where)
+        profiles = self._shared(
+            ("edges", layer), lambda: edge_profiles(self.subject, layer, self._texts(self.spread(self.explore)))
+        )
+        return profiles[unit.index]
+
+    def writes(self, unit: UnitId) -> HeadWrites | None:
+        """What a head does with the tokens that it attends to most; None for other units."""
+        if unit.kind != "head":
+            return None
+        return self._shared(("writes", unit), lambda: self._head_writes(unit))
+
+    def _head_writes(self, unit: UnitId) -> HeadWrites:
+        contexts = self._texts(self.spread(self.explore, TOP_EDGE_CONTEXTS))
+        edges = top_edges(self.subject, unit, contexts, EDGES_SHOWN)
+        sources = list(dict.fromkeys(contexts[edge.context][edge.key] for edge in edges))
+        return HeadWrites(tuple(edges), tuple(head_writes(self.subject, unit, sources) or ()))
+
+    def promotion(self, unit: UnitId) -> Promotion | None:
+        """Tokens that the unit's write promotes and suppresses when its activation is positive.
+
+        For a head: those that it promotes on average over the tokens to which its strongest edges go.
+        """
+        writes = self.writes(unit)
+        if writes is None:
+            return write_lens(self.subject, unit)
+        return mean_promotion([write.promotion for write in writes.writes])
+
+    def spread(self, view: SplitView, most: int = EDGE_CONTEXTS) -> list[int]:
+        """Contexts of a view's panel on which attention is measured, evenly spread over their lengths."""
+        panel = view.panel_contexts
+        chosen = np.unique(np.linspace(0, len(panel) - 1, min(most, len(panel))).round().astype(int))
+        return [context for context in (int(panel[i]) for i in chosen) if view.texts.length(context) > 2]
+
+    def edges_by_context(self, layer: int, view: SplitView) -> list[list[EdgeProfile]]:
+        """Edge profiles of a layer's heads on each context of `spread`, [context][head]."""
+        return self._shared(
+            ("edges by context", layer, view.split),
+            lambda: [
+                edge_profiles(self.subject, layer, [view.texts.ids(context).tolist()]) for context in self.spread(view)
+            ],
+        )
+
+    def _texts(self, contexts: Sequence[int]) -> list[list[int]]:
+        return [self.explore.texts.ids(context).tolist() for context in contexts]
+
+    def evidence(self, unit: UnitId, polarity: str, threshold: float) -> Evidence:
+        """All that an explainer may see of one tail of a unit."""
+        return Evidence(
+            unit=unit,
+            polarity=polarity,
+            subject=self.subject,
+            explore=self.explore,
+            refine=self.refine,
+            threshold=threshold,
+            seed=self.seed(unit, f"explain {polarity}"),
+            edges=self.edges(unit),
+            promotion=self.promotion(unit),
+        )

@@ -1,0 +1,310 @@
+"""A campaign: from a spec to a database of tested descriptions, in as many runs as it takes.
+
+    subject -> corpus -> estimate -> index -> investigate -> close
+
+Running the same spec again goes on where the last run ended; when nothing is left to do, it does nothing and says so.
+Several processes may run the same campaign at once: they share its queue.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import store
+from agent import estimate
+from agent.bench import Bench
+from agent.budget import Exceeded, exceeded
+from agent.checkpoints import checkpoint_file, open_checkpoints, sweep
+from agent.closing import close, summarise
+from agent.owner import is_alive
+from agent.progress import Estimate, IndexProgress, Observer, SerialObserver, Summary
+from agent.seeds import sample_units
+from agent.spec import CampaignSpec
+from agent.workers import Crew, spent_of
+from explainers.registry import get as get_explainer
+from store.queries import list_campaigns
+from store.records import Campaign, CorpusRecord, DictionaryRecord, IndexRecord, SubjectRecord, UnitRecord
+from tools.corpora import Corpus, load_corpus, require_enough
+from tools.index import ActivationIndex, IndexSettings, Progress, build_index
+from tools.subject import Subject, load_subject
+from tools.types import Split, UnitId
+from tools.units import expand, group_site
+
+#: Settings that do not belong to what a campaign is; kept beside it, or not at all.
+_BESIDE = ("name", "workers", "budget")
+
+
+Confirm = Callable[[Estimate], bool]
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """A spec with everything it names."""
+
+    spec: CampaignSpec
+    subject: Subject
+    corpus: Corpus
+    units: tuple[UnitId, ...]
+    settings: IndexSettings
+
+
+def run_campaign(
+    spec: CampaignSpec,
+    *,
+    db: store.Database | str | Path,
+    home: Path,
+    observer: Observer | None = None,
+    stop: threading.Event | None = None,
+    retry_failed: bool = False,
+    confirm: Confirm | None = None,
+) -> Summary | None:
+    """Runs a campaign, or goes on with it.
+
+    Args:
+        spec: What to do. A campaign is found again by its name and the hash of its settings.
+        db: The database, open, or its path or URL.
+        home: The data folder, for indexes.
+        observer: Is told what happens.
+        stop: Set it to stop: investigations in hand end after the step in flight and go back to the queue, to be taken
+            up at that step. A Ctrl-C (KeyboardInterrupt) does the same.
+        retry_failed: First put investigations that had failed for good back into the queue.
+        confirm: Is asked with the estimate before anything is spent or written; False leaves everything as it is.
+
+    Returns:
+        How the campaign stands; whatever its status, the same call goes on from there. None when `confirm` said no.
+
+    Raises:
+        NeuroglossError: The spec names something that is not there, or that does not fit.
+        StoreError: The database cannot be used, or has another campaign of that name.
+    """
+    if not isinstance(db, store.Database):
+        with store.open_database(db) as opened:
+            return run_campaign(
+                spec, db=opened, home=home, observer=observer, stop=stop, retry_failed=retry_failed, confirm=confirm
+            )
+    told = SerialObserver(observer or Observer())
+    stop = stop or threading.Event()
+    campaign = _known(db, spec, retry_failed)
+    if campaign is not None and campaign.status == "done":
+        ended: Summary | None = summarise(db, campaign, "done", already_done=True)
+    else:
+        try:
+            ended = _run(spec, db, home=home, told=told, stop=stop, known=campaign, confirm=confirm)
+        except KeyboardInterrupt:
+            campaign = _known(db, spec, retry_failed=False)
+            if campaign is None:  # nothing is in the database yet that could be summed up
+                raise
+            ended = summarise(db, campaign, "interrupted")
+    if ended is not None:
+        told.finished(ended)
+    return ended
+
+
+def resume_spec(campaign: Campaign, overrides: Mapping[str, Any] | None = None) -> CampaignSpec:
+    """The spec of a campaign in the database, with its last budget, to go on with it.
+
+    Args:
+        campaign: From `store.get_campaign`.
+        overrides: `workers` and `budget`; anything else would make it another campaign.
+    """
+    return CampaignSpec.model_validate(
+        {**campaign.spec, "name": campaign.name, "budget": dict(campaign.budget), **(overrides or {})}
+    )
+
+
+def _known(db: store.Database, spec: CampaignSpec, retry_failed: bool) -> Campaign | None:
+    """The campaign if the database has it already; an error if its name stands for other settings."""
+    if all(row.campaign != spec.title for row in list_campaigns(db)):
+        return None
+    campaign = _record(db, spec)
+    if retry_failed and store.retry_failed(db, campaign.id):
+        campaign = _record(db, spec)
+    return campaign
+
+
+def _record(db: store.Database, spec: CampaignSpec, **fields: Any) -> Campaign:
+    plan = spec.model_dump(mode="json", exclude=set(_BESIDE))
+    budget = spec.budget.model_dump(mode="json")
+    return store.create_campaign(db, spec.title, plan, spec.spec_hash, seed=spec.seed, budget=budget, **fields)
+
+
+def _run(
+    spec: CampaignSpec,
+    db: store.Database,
+    *,
+    home: Path,
+    told: Observer,
+    stop: threading.Event,
+    known: Campaign | None,
+    confirm: Confirm | None,
+) -> Summary | None:
+    plan = _resolve(spec, told)
+    told.phase("estimate")
+    cost = _estimate(plan, db, home, known)
+    told.estimate(cost)
+    if confirm is not None and not confirm(cost):
+        return None
+    subject_id, corpus_id = _register(db, plan)
+    campaign = _record(db, spec, subject_id=subject_id, corpus_id=corpus_id, estimates=cost.to_json())
+    store.add_investigations(db, campaign.id, subject_id, _unit_records(plan))
+    store.reclaim(db, campaign.id, is_alive)
+    if stop.is_set():
+        return summarise(db, campaign, "interrupted")
+    if (limit := _spent_already(db, spec, campaign)) is not None:
+        told.budget(limit.limit, limit.spent, limit.allowed)
+        return summarise(db, campaign, "stopped: budget", reason=str(limit))
+    told.phase("index")
+    index = _index(plan, home, told, stop, cost.index_tokens)
+    if index is None:
+        return summarise(db, campaign, "interrupted")
+    index_id = store.register_index(
+        db, subject_id, corpus_id,
+        IndexRecord(index.key, str(index.path), sum(index.tokens.values()), plan.settings.address()),
+    )  # fmt: skip
+    _record(db, spec, index_id=index_id)
+    told.phase("investigate")
+    explainer = get_explainer(spec.explainer, **spec.explainer_options)
+    bench = Bench.open(spec, plan.subject, index, plan.units, explainer)
+    path = checkpoint_file(db, home)
+    try:
+        with open_checkpoints(path) as saver:
+            crew = Crew(db, campaign.id, bench, saver, told, stop)
+            told.tally(crew.tally())
+            crew.run()
+            left = store.progress(db, campaign.id).remaining
+            if not left:
+                told.phase("close")
+                close(db, campaign)
+                sweep(saver, campaign.id)
+    finally:
+        bench.close()
+    if not left:
+        return summarise(db, campaign, "done", index=index)
+    if crew.reached is not None:
+        told.budget(crew.reached.limit, crew.reached.spent, crew.reached.allowed)
+        return summarise(db, campaign, "stopped: budget", reason=str(crew.reached), index=index)
+    return summarise(db, campaign, "interrupted" if crew.stopping else "running", index=index)
+
+
+def _resolve(spec: CampaignSpec, told: Observer) -> _Resolved:
+    told.phase("subject")
+    subject = load_subject(
+        spec.subject, device=spec.device, dtype=spec.dtype, dictionaries=spec.dictionaries,
+        shuffle_seed=spec.shuffle_weights,
+    )  # fmt: skip
+    named = [unit for pattern in spec.units for unit in expand(subject, pattern)]
+    units = tuple(sample_units(named, spec.sample, spec.seed))
+    get_explainer(spec.explainer, **spec.explainer_options)  # an unknown one is told before anything is spent
+    told.phase("corpus")
+    corpus = load_corpus(spec.corpus, limit=spec.corpus_limit, seed=spec.seed)
+    require_enough(corpus)
+    panel = spec.panel
+    settings = IndexSettings(
+        context=spec.context,
+        window=panel.window,
+        panel_tokens={
+            Split.EXPLORE: panel.explore_tokens, Split.REFINE: panel.refine_tokens,
+            Split.SCORE: panel.score_tokens, Split.AUDIT: panel.audit_tokens,
+        },
+        top_k=panel.top_k,
+        batch_tokens=spec.batch_tokens,
+        max_tokens=spec.max_tokens,
+        seed=spec.seed,
+    )  # fmt: skip
+    return _Resolved(spec, subject, corpus, units, settings.resolved(subject.context))
+
+
+def _register(db: store.Database, plan: _Resolved) -> tuple[int, int]:
+    """Rows of the subject, the dictionaries that units come from, and the corpus."""
+    subject = plan.subject
+    subject_id = store.register_subject(
+        db,
+        SubjectRecord(
+            subject.name,
+            subject.fingerprint,
+            {
+                "source": plan.spec.subject, "architecture": type(subject.model).__name__, "layers": subject.n_layers,
+                "d_model": subject.d_model, "heads": subject.n_heads, "context": subject.context,
+                "vocabulary": subject.vocabulary, "parameters": sum(p.numel() for p in subject.model.parameters()),
+                "dtype": str(subject.dtype).removeprefix("torch."), "shuffle_weights": plan.spec.shuffle_weights,
+            },
+        ),
+    )  # fmt: skip
+    used = {unit.where for unit in plan.units if unit.kind == "sae"}
+    for name in sorted(used):
+        dictionary = subject.dictionaries[name]
+        store.register_dictionary(
+            db,
+            subject_id,
+            DictionaryRecord(
+                name,
+                str(getattr(dictionary, "fingerprint", name)),
+                str(getattr(dictionary, "architecture", type(dictionary).__name__)),
+                str(dictionary.site),
+                dictionary.d_in,
+                dictionary.d_sae,
+            ),
+        )
+    corpus = plan.corpus
+    counts = {str(split): number for split, number in corpus.counts().items()}
+    corpus_id = store.register_corpus(db, CorpusRecord(corpus.spec, corpus.id, len(corpus), {"splits": counts}))
+    return subject_id, corpus_id
+
+
+def _unit_records(plan: _Resolved) -> list[UnitRecord]:
+    sites = {group: group_site(plan.subject, group) for group in {unit.group for unit in plan.units}}
+    return [UnitRecord(str(unit), sites[unit.group].layer) for unit in plan.units]
+
+
+def _estimate(plan: _Resolved, db: store.Database, home: Path, known: Campaign | None) -> Estimate:
+    now = store.progress(db, known.id) if known is not None else None
+    to_do = now.remaining if now is not None and now.total else len(plan.units)
+    if (limit := plan.spec.budget.units) is not None:
+        to_do = min(to_do, max(0, limit - (spent_of(now).units if now is not None else 0)))
+    there = estimate.index_is_there(home, plan.subject, plan.corpus, plan.units, plan.settings)
+    tokens = 0 if there else estimate.corpus_tokens(plan.subject, plan.corpus, plan.settings.max_tokens)
+    seconds = tokens / estimate.forward_rate(plan.subject, plan.corpus, plan.units, plan.settings) if tokens else 0.0
+    each = estimate.investigation_seconds(db, plan.spec.title)
+    return Estimate(
+        campaign=plan.spec.title,
+        subject=plan.subject.name,
+        units=len(plan.units),
+        to_do=to_do,
+        index_tokens=tokens,
+        index_seconds=seconds,
+        seconds=seconds + to_do * each / min(plan.spec.workers, max(to_do, 1)),
+    )
+
+
+def _spent_already(db: store.Database, spec: CampaignSpec, campaign: Campaign) -> Exceeded | None:
+    """The limit that leaves no room for a single unit, if there are units left: then nothing is begun."""
+    now = store.progress(db, campaign.id)
+    return exceeded(spec.budget, spent_of(now)) if now.remaining else None
+
+
+class _StopBuildingError(Exception):
+    """Raised out of the index's progress callback when the campaign is to stop."""
+
+
+def _index(plan: _Resolved, home: Path, told: Observer, stop: threading.Event, expected: int) -> ActivationIndex | None:
+    """The index, built or found; None when it was stopped (what is built so far is kept)."""
+    began = time.monotonic()
+
+    def tell(progress: Progress) -> None:
+        if stop.is_set():
+            raise _StopBuildingError
+        total = progress.tokens_total if progress.tokens_total is not None else max(expected, progress.tokens_done)
+        told.index_progress(IndexProgress(progress.tokens_done, total, time.monotonic() - began, progress.stage))
+
+    try:
+        return build_index(plan.subject, plan.corpus, plan.units, home, plan.settings, progress=tell)
+    except _StopBuildingError:
+        return None
+
+
+__all__: Sequence[str] = ["resume_spec", "run_campaign"]

@@ -1,0 +1,87 @@
+"""From descriptions to claims that can be tested: which rival is best, what is asserted, how it is known by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agent.plain import digest
+from explainers.rules.evaluate import RulePredictor
+from explainers.rules.language import parse_rule
+from explainers.types import Explanation, Predictor
+from scorers.metrics import METRICS, Comparison, evaluate
+from tools.index import SplitView
+from tools.types import Sample, UnitId
+
+
+def predictor_of(explanation: Explanation) -> Predictor | None:
+    """The predictor that stands for a description: its rule. None when it has none."""
+    return None if explanation.rule is None else RulePredictor(parse_rule(explanation.rule))
+
+
+def claim_digest(unit: UnitId, polarity: str, threshold: float, explanation: Explanation) -> str:
+    """By what a claim is known: a hash of all that it asserts. Change a word of it and it is another claim."""
+    return digest(
+        {
+            "unit": str(unit),
+            "polarity": polarity,
+            "threshold": threshold,
+            "label": explanation.label,
+            "input_half": explanation.input_half,
+            "output_half": explanation.output_half,
+            "exceptions": explanation.exceptions,
+            "rule": explanation.rule,
+        }
+    )
+
+
+def compare(predictor: Predictor, view: SplitView, sample: Sample, polarity: str, threshold: float) -> Comparison:
+    """Predicted against true activation on a sample of an open split."""
+    sign = 1.0 if polarity == "+" else -1.0
+    signed = sign * sample.values.astype(np.float64)
+    prediction = np.asarray(predictor.predict(view.texts, sample.contexts, sample.positions), dtype=np.float64)
+    # An answer that could not be parsed counts as a wrong one: as silence where the unit fires, and the reverse.
+    wrong = np.where(signed > threshold, 0.0, 2 * threshold)
+    prediction = np.where(np.isfinite(prediction), prediction, wrong)
+    return Comparison(
+        activation=np.maximum(signed, 0),
+        active=signed > threshold,
+        prediction=prediction,
+        predicted=prediction > threshold,
+        weights=sample.weights.astype(np.float64),
+    )
+
+
+def rank_rivals(
+    rivals: Sequence[Explanation], view: SplitView, unit: UnitId, polarity: str, threshold: float
+) -> list[dict[str, Any]]:
+    """How each rival does on the refine split, in the rivals' order.
+
+    Returns:
+        For each 'f1' and 'average_precision' at the corpus's prevalence; None where they are undefined, or the rival
+        predicts nothing.
+    """
+    sample = view.sample(unit)
+    marks: list[dict[str, Any]] = []
+    for rival in rivals:
+        predictor = predictor_of(rival)
+        if predictor is None or not len(sample):
+            marks.append({"f1": None, "average_precision": None})
+            continue
+        comparison = compare(predictor, view, sample, polarity, threshold)
+        marks.append({name: evaluate(METRICS.get(name), comparison)[0] for name in ("f1", "average_precision")})
+    return marks
+
+
+def best_rival(marks: Sequence[dict[str, Any]]) -> int:
+    """The rival with the highest F1 on refine, then average precision; among equals the explainer's own first."""
+    return max(
+        range(len(marks)),
+        key=lambda i: (
+            -1.0 if marks[i]["f1"] is None else marks[i]["f1"],
+            -1.0 if marks[i]["average_precision"] is None else marks[i]["average_precision"],
+            -i,
+        ),
+    )

@@ -1,0 +1,106 @@
+"""From what an explainer reports of its work to rows of the notebook: with all that is needed to do it again.
+
+Explainers tell a recorder what they do (see `explainers.types.Recorder`). The reports that are known here become
+experiments with observations; the others are not tests and stay out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from agent.bench import Bench
+from agent.plain import digest
+from agent.state import Json
+from scorers.verdict import Verdict
+from tools.types import UnitId
+
+
+@dataclass(frozen=True)
+class Report:
+    """An event, and where it comes from."""
+
+    bench: Bench
+    unit: UnitId
+    polarity: str
+    seed: int
+    """That the explainer was given."""
+    hypothesis: str | None
+    """Key of the rival that the test was made for; None when there is none."""
+    event: Json
+
+
+def experiment_of(report: Report) -> Json | None:
+    """Fields of `store.records.ExperimentRecord`, or None for an event that is no experiment."""
+    make = _KINDS.get(report.event["kind"])
+    return None if make is None else make(report)
+
+
+def _row(report: Report, kind: str, arguments: Json, observation: Json, seed: int | None) -> Json:
+    return {
+        "kind": kind,
+        "arguments": {"unit": str(report.unit), "polarity": report.polarity, **arguments},
+        "seed": seed,
+        "status": "done",
+        "error": None,
+        "digest": digest(observation["data"]),
+        "seconds": float(report.event.get("seconds", 0.0)),
+        "observations": [observation],
+    }
+
+
+def _induction(report: Report) -> Json:
+    """The search for a rule on explore, and how the rules on its path did on refine."""
+    event = report.event
+    path = event["path"]
+    lengths = [candidate["members"] for candidate in path]
+    found = f"{len(path)} rules of {min(lengths)} to {max(lengths)} tests" if path else "no rule"
+    summary = (
+        f"active at {event['active_positions']} sampled positions of {event['active_documents']} documents of explore: "
+        f"{found}"
+    )
+    data = {name: event[name] for name in ("active_positions", "active_documents", "path")}
+    explainer = {"explainer": report.bench.spec.explainer, "options": report.bench.spec.explainer_options}
+    observation = {"summary": summary, "data": data, "hypothesis": None, "outcome": None}
+    return _row(report, "rule search", {**explainer, "splits": ["explore", "refine"]}, observation, report.seed)
+
+
+def _edit_check(report: Report) -> Json:
+    """Tokens of the strongest examples replaced and deleted one at a time."""
+    event, texts = report.event, report.bench.explore.texts
+    prompts = []
+    for example in event["examples"]:
+        context, position = int(example["context"]), int(example["position"])
+        prompts.append(
+            {
+                "document": example["document"],
+                "context": context,
+                "position": position,
+                "ids": texts.ids(context)[: position + 1].tolist(),
+            }
+        )
+    arguments = {
+        "subject": report.bench.subject.fingerprint,
+        "intervention": "replace or delete one token of the last few and read the activation at the position",
+        "window": event["window"],
+        "replacements": event["replacements"],
+        "silenced_at": event["silenced_at"],
+        "prompts": prompts,
+    }
+    effects = event["effects"]
+    told = [effect for effect in effects if effect["confirmed"] is not None]
+    confirmed = sum(effect["confirmed"] for effect in told)
+    if not told:
+        outcome, summary = Verdict.INCONCLUSIVE, "the rule names no token of the strongest examples"
+    else:
+        summary = f"{confirmed} of the {len(told)} places that the rule names silence the unit when replaced"
+        # One needed place is enough to keep a rule in the running; none at all speaks against its being the cause.
+        outcome = Verdict.SUPPORTED if confirmed == len(told) else Verdict.INCONCLUSIVE
+        outcome = Verdict.REFUTED if not confirmed else outcome
+    data: dict[str, Any] = {"effects": effects, "examples": event["examples"]}
+    observation = {"summary": summary, "data": data, "hypothesis": report.hypothesis, "outcome": str(outcome)}
+    return _row(report, "token edits", arguments, observation, int(event["seed"]))
+
+
+_KINDS: dict[str, Callable[[Report], Json]] = {"induction": _induction, "edit_check": _edit_check}

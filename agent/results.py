@@ -1,0 +1,215 @@
+"""From a finished investigation's state to what the store writes, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from agent.bench import Bench
+from agent.plain import digest, plain
+from agent.progress import UnitDone
+from agent.state import Json, State, hypothesis_key
+from store.records import (
+    Cost,
+    DescriptionRecord,
+    ExampleRecord,
+    ExperimentRecord,
+    HypothesisRecord,
+    InvestigationResult,
+    ObservationRecord,
+    ScoreRecord,
+    UnitRecord,
+)
+from tools.index import ExampleKind
+from tools.types import UnitId
+from tools.units import group_site
+
+#: Exemplars kept of each kind; the bottom ones only where the negative tail is described.
+TOP, QUANTILE, RANDOM = 10, 5, 5
+#: Who wrote the description of a unit that was not investigated.
+TRIAGE = "triage"
+
+
+def result_of(state: State, bench: Bench, unit: UnitId) -> InvestigationResult:
+    """Everything an investigation leaves behind."""
+    found = state["triage"]
+    spent = cost_of(state["cost"])
+    examples = tuple(_examples(bench, unit, [tail["polarity"] for tail in found["tails"]]))
+    record = _unit_record(state, bench, unit)
+    if found["reason"] is not None:
+        return InvestigationResult(
+            unit=record, examples=examples, descriptions=(_stub(unit, found),), cost=spent, skipped=found["reason"]
+        )
+    return InvestigationResult(
+        unit=record,
+        examples=examples,
+        hypotheses=tuple(_hypotheses(state)),
+        experiments=tuple(_experiment(row) for row in state["experiments"]),
+        descriptions=tuple(_descriptions(state)),
+        cost=spent,
+    )
+
+
+def cost_of(spent: dict[str, float]) -> Cost:
+    """What is written of `agent.ledger.COSTS`."""
+    return Cost(seconds=float(spent.get("seconds", 0)), tool_calls=int(spent.get("tool_calls", 0)))
+
+
+def events_of(unit: UnitId, result: InvestigationResult) -> list[UnitDone]:
+    """What is told to the observer of a committed result, a description each."""
+    told = []
+    for description in result.descriptions:
+        score = next((s for s in description.scores if s.metric == stored_name("f1") and s.headline), None)
+        told.append(
+            UnitDone(
+                str(unit), description.polarity, description.label,
+                score.value if score else None, score.low if score else None, score.high if score else None,
+                description.verdict_input,
+            )
+        )  # fmt: skip
+    return told
+
+
+def _unit_record(state: State, bench: Bench, unit: UnitId) -> UnitRecord:
+    found, statistics = state["triage"], state["triage"]["statistics"]
+    return UnitRecord(
+        unit=str(unit),
+        layer=group_site(bench.subject, unit.group).layer,
+        state=found["state"],
+        duplicate_of=found["duplicate_of"],
+        density=found["tails"][0]["density"] if found["tails"] else (0.0 if found["state"] == "dead" else None),
+        minimum=statistics["minimum"],
+        maximum=statistics["maximum"],
+        mean=statistics["mean"],
+        variance=statistics["variance"],
+        n_tokens=statistics["tokens"],
+        statistics={
+            **{name: statistics[name] for name in ("nonzero", "quantiles", "histogram_edges", "histogram_counts")},
+            "tails": found["tails"],
+        },
+        profile=state.get("profile", {}),
+        index_key=bench.index.key,
+    )
+
+
+def _examples(bench: Bench, unit: UnitId, polarities: list[str]) -> Iterator[ExampleRecord]:
+    wanted: list[tuple[ExampleKind, int, str]] = []
+    if polarities != ["-"]:
+        wanted.append(("top", TOP, "+"))
+    if "-" in polarities:
+        wanted.append(("bottom", TOP, "-"))
+    first = polarities[0] if polarities else "+"
+    wanted += [("quantile", QUANTILE, first), ("random", RANDOM, first)]
+    for kind, number, polarity in wanted:
+        for example in bench.explore.examples(unit, kind, number):
+            yield ExampleRecord(
+                split=str(example.split),
+                source=example.source,
+                polarity=polarity,
+                document=example.document,
+                context=int(example.context),
+                start=int(example.start),
+                peak=int(example.peak),
+                tokens=list(example.tokens),
+                activations=[float(value) for value in example.activations],
+                weight=float(example.weight),
+            )
+
+
+def _hypotheses(state: State) -> Iterator[HypothesisRecord]:
+    for polarity, rivals in state["rivals"].items():
+        marks = state["marks"][polarity]
+        chosen = state["chosen"][polarity]
+        for number, rival in enumerate(rivals):
+            details: Json = {"explainer": _told(rival["details"]), "refine": marks[number]}
+            if number != chosen:
+                details["dropped"] = f"{hypothesis_key(polarity, chosen)} does better on refine"
+            yield HypothesisRecord(
+                key=hypothesis_key(polarity, number),
+                polarity=polarity,
+                explainer=rival["explainer"],
+                label=rival["label"],
+                input_half=rival["input_half"],
+                output_half=rival["output_half"],
+                exceptions=rival["exceptions"],
+                rule=rival["rule"],
+                status=state["verdicts"][polarity]["input"] if number == chosen else "dropped",
+                details=details,
+            )
+
+
+def _told(details: Json) -> Json:
+    """An explainer's details without the examples of its edits, which the experiment's observation holds."""
+    edits = details.get("edits")
+    if not isinstance(edits, dict):
+        return details
+    return {**details, "edits": {name: value for name, value in edits.items() if name != "examples"}}
+
+
+def _experiment(row: Json) -> ExperimentRecord:
+    observations = tuple(ObservationRecord(**observation) for observation in row["observations"])
+    return ExperimentRecord(**{**row, "observations": observations})
+
+
+def _descriptions(state: State) -> Iterator[DescriptionRecord]:
+    tails = {tail["polarity"]: tail for tail in state["triage"]["tails"]}
+    for polarity, claim in state["claims"].items():
+        verdict = state["verdicts"][polarity]
+        chosen = state["chosen"][polarity]
+        yield DescriptionRecord(
+            polarity=polarity,
+            label=claim["label"],
+            input_half=claim["input_half"],
+            output_half=claim["output_half"],
+            exceptions=claim["exceptions"],
+            rule=claim["rule"],
+            explainer=claim["explainer"],
+            claim=claim["digest"],
+            verdict_input=verdict["input"],
+            verdict_output=verdict["output"],
+            hypothesis=hypothesis_key(polarity, chosen),
+            scores=tuple(_score(row) for row in state["scores"][polarity]),
+            details={
+                "explainer": _told(claim["details"]),
+                "refine": state["marks"][polarity][chosen],
+                "tail": tails[polarity],
+                "verdict": verdict,
+                "scores": [_beside(row) for row in state["scores"][polarity]],
+                "cost": {name: int(state["cost"][name]) for name in ("tool_calls", "forward_passes")},
+            },
+        )
+
+
+def _score(row: Json) -> ScoreRecord:
+    values = {name: row[name] for name in ScoreRecord.__dataclass_fields__}
+    return ScoreRecord(**{**values, "metric": stored_name(row["metric"])})
+
+
+def stored_name(metric: str) -> str:
+    """A metric's name in the database, where the F1 at the corpus's prevalence is told apart from other F1s."""
+    return "weighted_f1" if metric == "f1" else metric
+
+
+def _beside(row: Json) -> Json:
+    """What belongs to a score but has no column of its own; its cost varies from run to run and is a column."""
+    kept = {name: value for name, value in row.items() if name not in ScoreRecord.__dataclass_fields__}
+    return {"metric": stored_name(row["metric"]), **kept}
+
+
+def _stub(unit: UnitId, found: Json) -> DescriptionRecord:
+    """The description of a unit that is not investigated: why not."""
+    reason = str(found["reason"])
+    sentences: dict[str, str] = {
+        "dead": f"{unit} was {reason} of the explore split.",
+        "dense": f"{unit} is {reason}: too often for a description of what it fires on to be of use.",
+        "duplicate": f"{unit} is {reason}, whose description holds for it too.",
+    }
+    details: dict[str, Any] = {"triage": {name: found[name] for name in ("state", "tails", "duplicate_of")}}
+    return DescriptionRecord(
+        polarity=found["tails"][0]["polarity"] if found["tails"] else "+",
+        label=reason,
+        input_half=sentences.get(found["state"], f"{unit} {reason}."),
+        explainer=TRIAGE,
+        claim=digest({"unit": str(unit), "triage": reason}),
+        details=plain(details),
+    )

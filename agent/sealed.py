@@ -1,0 +1,121 @@
+"""Testing a claim on the sealed score split, and what the outcome says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from agent.bench import Bench
+from agent.claims import predictor_of
+from agent.state import Json
+from agent.triage import Tail
+from explainers.types import Explanation
+from scorers.edges import METRIC as EDGE_METRIC
+from scorers.edges import score_edges
+from scorers.simulation import score_simulation
+from scorers.types import Score
+from scorers.verdict import Judgement, Verdict, VerdictRule, judge
+from tools.index import SplitView
+from tools.types import Split, UnitId
+
+#: Attention mass that a head's role claims at least, and how many times an even share of attention.
+EDGE_MASS, EDGE_LIFT = 0.3, 2.0
+
+
+def score(bench: Bench, unit: UnitId, tail: Tail, explanation: Explanation, view: SplitView) -> list[Score]:
+    """Scores of a description on sealed examples.
+
+    Where it has a rule, the rule's predictions against the unit's activations. Where it gives a head a role
+    (`details['roles']`), the attention mass on the edges of the first.
+    """
+    scores: list[Score] = []
+    predictor = predictor_of(explanation)
+    seed = bench.seed(unit, f"score {tail.polarity}")
+    resamples = bench.spec.resamples
+    if predictor is not None:
+        scores += score_simulation(
+            predictor, view, unit, tail.polarity, tail.threshold,
+            null_units=bench.null_units(unit), resamples=resamples, seed=seed,
+        )  # fmt: skip
+    roles = explanation.details.get("roles") or []
+    if unit.kind == "head" and roles:
+        scores.append(edge_score(bench, unit, roles[0]["name"], view, seed=seed))
+    return scores
+
+
+def edge_score(bench: Bench, unit: UnitId, edge: str, view: SplitView, *, seed: int) -> Score:
+    """The attention mass that a head puts on one kind of edge, against the other heads of its layer.
+
+    A context counts with its mean mass at each of its destinations. The score's value is a mean and its interval comes
+    from resampling whole documents, so nothing is lost by averaging within contexts.
+    """
+    contexts = bench.spread(view)
+    by_context = bench.edges_by_context(int(unit.where), view)
+    documents = [view.texts.document(context) for context in contexts]
+    counts = np.array([profiles[0].destinations[edge] for profiles in by_context], dtype=np.int64)
+
+    def spread(means: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+        return np.repeat(np.array(means, dtype=np.float64), counts)
+
+    heads = [spread([getattr(profiles[head], edge) for profiles in by_context]) for head in range(len(by_context[0]))]
+    others = [masses for head, masses in enumerate(heads) if head != unit.index]
+    return score_edges(
+        heads[unit.index],
+        np.repeat(np.array(documents, dtype=np.int64), counts),
+        other_heads=np.array(others, dtype=np.float64).reshape(len(others), int(counts.sum())),
+        uniform=spread([profiles[0].baseline[edge] for profiles in by_context]),
+        split=Split(view.split),
+        edge=edge,
+        resamples=bench.spec.resamples,
+        seed=seed,
+    )
+
+
+def verdict(bench: Bench, claim: Json, rows: Sequence[Json]) -> Json:
+    """What the scores say about each half of a claim: 'input', 'output' and the reasons.
+
+    A head with a role claims first of all where it attends, so the edge test decides about its input half, and the
+    rule's score stands beside it. Elsewhere the rule's score decides. A description that found no pattern asserts
+    nothing that could be tested. The output half rests on the unit's weights alone; no intervention has tested it.
+    """
+    scores = [Score.from_json(row) for row in rows]
+    rule = judge(scores, VerdictRule(alpha=bench.spec.alpha))
+    edges = [judge_edges(one, bench.spec.alpha) for one in scores if one.metric == EDGE_METRIC]
+    if edges:
+        judged = edges[0]
+        beside = [f"beside it, its rule is {rule.verdict}: {'; '.join(rule.reasons)}"]
+    elif claim["details"].get("literals") == 0:
+        judged, beside = Judgement(Verdict.UNTESTED, ("it found no pattern, so it asserts nothing to test",)), []
+    else:
+        judged, beside = rule, []
+    return {
+        "input": str(judged.verdict),
+        "output": str(Verdict.UNTESTED),
+        "reasons": [*judged.reasons, *beside],
+        "output_reason": "read off the weights; no intervention has tested it" if claim["output_half"] else None,
+    }
+
+
+def judge_edges(score: Score, alpha: float) -> Judgement:
+    """Whether a head attends as it is said to: at least `EDGE_MASS` on such edges, and `EDGE_LIFT` times an even share.
+
+    Supported when the lower end of the 95 % interval is above both and the mass differs from even attention; refuted
+    when the whole interval is below one of them.
+    """
+    even = next((null for null in score.nulls if null.name == "uniform"), None)
+    if score.value is None:
+        return Judgement(Verdict.UNTESTED, (f"{score.metric} is undefined: {score.reason}",))
+    if score.low is None or score.high is None or even is None:
+        return Judgement(Verdict.INCONCLUSIVE, (f"{score.metric} has no interval: the sample is a single document",))
+    least = max(EDGE_MASS, EDGE_LIFT * even.mean)
+    told = (
+        f"{score.predictor} mass {score.value:.2f} [{score.low:.2f}, {score.high:.2f}], even attention {even.mean:.2f}"
+    )
+    if score.high < least:
+        return Judgement(Verdict.REFUTED, (f"{told}: lies below {least:.2f}",))
+    if score.low < least:
+        return Judgement(Verdict.INCONCLUSIVE, (f"{told}: the interval reaches below {least:.2f}",))
+    if even.p_value > alpha:
+        return Judgement(Verdict.INCONCLUSIVE, (f"{told}: p = {even.p_value:.3g} against even attention",))
+    return Judgement(Verdict.SUPPORTED, (f"{told}: stays above {least:.2f}",))

@@ -1,0 +1,41 @@
+"""The state of an investigation: JSON values only, checkpointed after every step."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypedDict
+
+from agent.ledger import add_costs
+
+Json = dict[str, Any]
+
+
+class State(TypedDict, total=False):
+    """What the graph's steps hand on. Each key is written by one step; '+' and '-' are keys of the inner dicts."""
+
+    triage: Json
+    """`agent.triage.Triage` and the unit's statistics over explore."""
+    profile: Json
+    """What its weights say ('promotion') and, for a head, its attention ('edges')."""
+    rivals: dict[str, list[Json]]
+    """By polarity: explanations, the explainer's best first."""
+    events: dict[str, list[Json]]
+    """By polarity: what the explainer reported while it worked."""
+    experiments: list[Json]
+    """Fields of `store.records.ExperimentRecord`."""
+    marks: dict[str, list[Json]]
+    """By polarity: how each rival did on refine, in the order of `rivals`."""
+    chosen: dict[str, int]
+    """By polarity: which rival is asserted."""
+    claims: dict[str, Json]
+    """By polarity: what is asserted, with the digest that it is known by."""
+    scores: dict[str, list[Json]]
+    """By polarity: scores on sealed examples."""
+    verdicts: dict[str, Json]
+    """By polarity: 'input' and 'output', and why."""
+    cost: Annotated[dict[str, float], add_costs]
+    """Summed over steps; see `agent.ledger.COSTS`."""
+
+
+def hypothesis_key(polarity: str, number: int) -> str:
+    """Name of a rival within its investigation: '+1' is the explainer's first for the positive tail."""
+    return f"{polarity}{number + 1}"

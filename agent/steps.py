@@ -1,0 +1,126 @@
+"""The steps of an investigation: small functions from (state, desk, ledger) to what they add to the state.
+
+Each can be run by itself. None keeps anything between calls, and all randomness comes from the unit's seeds, so a step
+that was cut off is simply done again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from agent.claims import best_rival, claim_digest, rank_rivals
+from agent.desk import Desk
+from agent.experiments import Report, experiment_of
+from agent.ledger import Ledger
+from agent.plain import plain
+from agent.sealed import score, verdict
+from agent.state import Json, State, hypothesis_key
+from agent.triage import Tail, triage
+from explainers.types import Explanation
+
+
+def tails_of(state: State) -> list[Tail]:
+    """The tails under investigation."""
+    return [Tail(**tail) for tail in state["triage"]["tails"]]
+
+
+def explanations_of(state: State, polarity: str) -> list[Explanation]:
+    """The rivals of one tail."""
+    return [Explanation(**rival) for rival in state["rivals"][polarity]]
+
+
+def triage_step(state: State, desk: Desk, ledger: Ledger) -> State:
+    """Is there anything to investigate? Reads the index alone, and counts no tool call."""
+    bench, unit = desk.bench, desk.unit
+    statistics = bench.explore.statistics(unit)
+    found = triage(statistics, bench.explore.sample(unit), bench.duplicate_of(unit), bench.spec.polarity)
+    return {"triage": {**plain(found), "statistics": plain(statistics)}}
+
+
+def gather_step(state: State, desk: Desk, ledger: Ledger) -> State:
+    """What the weights say, and where a head looks and what it does there."""
+    profile: Json = {"promotion": plain(desk.bench.promotion(desk.unit))}
+    ledger.count()
+    edges, writes = desk.bench.edges(desk.unit), desk.bench.writes(desk.unit)
+    if edges is not None and writes is not None:
+        profile["edges"] = plain(edges)
+        profile["strongest_edges"] = plain(writes.edges)
+        profile["writes"] = plain(writes.writes)
+        ledger.count(2)
+    return {"profile": profile}
+
+
+def propose_step(state: State, desk: Desk, ledger: Ledger) -> State:
+    """Rival descriptions of each tail, with the experiments that the explainer did to find them."""
+    rivals: dict[str, list[Json]] = {}
+    events: dict[str, list[Json]] = {}
+    for tail in tails_of(state):
+        before = len(ledger.events)
+        evidence = desk.bench.evidence(desk.unit, tail.polarity, tail.threshold)
+        found = desk.bench.explainer.explain(evidence, ledger)
+        rivals[tail.polarity] = [plain(asdict(rival)) for rival in found]
+        events[tail.polarity] = ledger.events[before:]
+    return {"rivals": rivals, "events": events}
+
+
+def experiment_step(state: State, desk: Desk, ledger: Ledger) -> State:
+    """The tests on the subject, as rows: what was done, with which seed, what came back, on which rival it bears."""
+    experiments: list[Json] = []
+    for tail in tails_of(state):
+        seed = desk.bench.seed(desk.unit, f"explain {tail.polarity}")
+        # An explainer tests the rival that it puts first.
+        first = hypothesis_key(tail.polarity, 0) if state["rivals"][tail.polarity] else None
+        for event in state["events"][tail.polarity]:
+            row = experiment_of(Report(desk.bench, desk.unit, tail.polarity, seed, first, event))
+            if row is not None:
+                experiments.append(plain(row))
+    ledger.count(len(experiments))
+    return {"experiments": experiments}
+
+
+def choose_step(state: State, desk: Desk, ledger: Ledger) -> State:
+    """The rival that does best on the refine split."""
+    marks: dict[str, list[Json]] = {}
+    chosen: dict[str, int] = {}
+    for tail in tails_of(state):
+        rivals = explanations_of(state, tail.polarity)
+        marks[tail.polarity] = rank_rivals(rivals, desk.bench.refine, desk.unit, tail.polarity, tail.threshold)
+        chosen[tail.polarity] = best_rival(marks[tail.polarity])
+        ledger.count(len(rivals))
+    return {"marks": marks, "chosen": chosen}
+
+
+def write_step(state: State, desk: Desk, ledger: Ledger) -> State:
+    """The claim of each tail: both halves, the rule, the threshold, and the digest of it all."""
+    claims: dict[str, Json] = {}
+    for tail in tails_of(state):
+        rival = explanations_of(state, tail.polarity)[state["chosen"][tail.polarity]]
+        claims[tail.polarity] = {
+            **plain(asdict(rival)),
+            "threshold": tail.threshold,
+            "digest": claim_digest(desk.unit, tail.polarity, tail.threshold, rival),
+        }
+    return {"claims": claims}
+
+
+def score_step(state: State, desk: Desk, ledger: Ledger) -> State:
+    """Tests each claim on the sealed score split, which is opened for that claim alone."""
+    scores: dict[str, list[Json]] = {}
+    for tail in tails_of(state):
+        claim = state["claims"][tail.polarity]
+        explanation = explanations_of(state, tail.polarity)[state["chosen"][tail.polarity]]
+        view = desk.open_sealed(claim["digest"], tail.polarity)
+        ledger.count()
+        found = score(desk.bench, desk.unit, tail, explanation, view)
+        scores[tail.polarity] = [one.to_json() for one in found]
+    return {"scores": plain(scores)}
+
+
+def verdict_step(state: State, desk: Desk, ledger: Ledger) -> State:
+    """What the tests say about each half of each claim."""
+    return {
+        "verdicts": {
+            tail.polarity: plain(verdict(desk.bench, state["claims"][tail.polarity], state["scores"][tail.polarity]))
+            for tail in tails_of(state)
+        }
+    }

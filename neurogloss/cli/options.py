@@ -1,0 +1,167 @@
+"""What every verb shares: the options --db, --home, --json, --no-color and --debug, errors, and where output goes.
+
+A verb is a function whose first parameter is a `Call`. The `verb` decorator adds the shared options to it, so that
+they can be given before or after the verb, and turns exceptions into messages and exit statuses.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console, RenderableType
+
+from neurogloss.errors import ExitCode, UsageError, failure_of
+from neurogloss.render.console import make_console, print_json, print_to
+
+if TYPE_CHECKING:
+    from neurogloss.settings import Settings
+    from store import Database
+
+_PANEL = "Options of every command"
+
+Db = Annotated[
+    str | None,
+    typer.Option("--db", metavar="FILE|URL", rich_help_panel=_PANEL,
+                 help="Database: a SQLite file or an SQLAlchemy URL. (NEUROGLOSS_DB, else neurogloss.db in HOME)"),
+]  # fmt: skip
+Home = Annotated[
+    Path | None,
+    typer.Option("--home", metavar="FOLDER", rich_help_panel=_PANEL,
+                 help="Data folder: activation indexes and the default database. (NEUROGLOSS_HOME)"),
+]  # fmt: skip
+Json = Annotated[
+    bool,
+    typer.Option("--json", rich_help_panel=_PANEL, help="Print JSON on standard output, and nothing else there."),
+]
+NoColor = Annotated[bool, typer.Option("--no-color", rich_help_panel=_PANEL, help="No colours. (NO_COLOR)")]
+Debug = Annotated[bool, typer.Option("--debug", rich_help_panel=_PANEL, help="Show the whole traceback of an error.")]
+
+
+@dataclass(frozen=True)
+class Shared:
+    """The shared options as they were given, before or after the verb."""
+
+    db: str | None = None
+    home: Path | None = None
+    json: bool = False
+    no_color: bool = False
+    debug: bool = False
+
+    def over(self, earlier: Shared) -> Shared:
+        """These options, and the earlier ones where these are not given."""
+        mine = {f.name: getattr(self, f.name) for f in fields(self)}
+        return Shared(**{name: value or getattr(earlier, name) for name, value in mine.items()})
+
+
+class Call:
+    """One call of the command: its settings and where its output goes."""
+
+    def __init__(self, shared: Shared) -> None:
+        self.shared = shared
+        self.json = shared.json
+        self.out = make_console(sys.stdout, colour=not shared.no_color)
+        self.err = make_console(sys.stderr, colour=not shared.no_color)
+
+    @functools.cached_property
+    def settings(self) -> Settings:
+        from neurogloss.settings import resolve
+
+        return resolve(db=self.shared.db, home=self.shared.home)
+
+    def database(self, *, create: bool = False) -> Database:
+        """Opens the database. Verbs that only read say so when there is none, and leave none behind."""
+        import store
+
+        return store.open_database(self.settings.database, create=create)
+
+    def emit(self, value: Any, *renderables: RenderableType) -> None:
+        """Prints a result: `value` as JSON where that was asked for, else the renderables."""
+        if self.json:
+            print_json(value)
+        else:
+            print_to(self.out, *renderables)
+
+
+def verb(app: typer.Typer, name: str, *, panel: str | None = None) -> Callable[[Callable[..., None]], None]:
+    """Registers ``function(call, ...)`` as a command of `app` with the shared options added."""
+
+    def register(function: Callable[..., None]) -> None:
+        signature = inspect.signature(function, eval_str=True)
+        own = list(signature.parameters.values())[1:]
+        shared = [
+            inspect.Parameter(n, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for n, annotation, default in (
+                ("db", Db, None), ("home", Home, None), ("as_json", Json, False), ("no_color", NoColor, False),
+                ("debug", Debug, False),
+            )
+        ]  # fmt: skip
+        context = inspect.Parameter("ctx", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
+
+        @functools.wraps(function)
+        def command(**given: Any) -> None:
+            ctx: typer.Context = given.pop("ctx")
+            mine = Shared(
+                db=given.pop("db"), home=given.pop("home"), json=given.pop("as_json"),
+                no_color=given.pop("no_color"), debug=given.pop("debug"),
+            )  # fmt: skip
+            options = mine.over(ctx.obj if isinstance(ctx.obj, Shared) else Shared())
+            guarded(options, lambda: function(Call(options), **given))
+
+        parameters = [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in own]
+        command.__signature__ = inspect.Signature([*parameters, context, *shared])  # type: ignore[attr-defined]
+        command.__annotations__ = {p.name: p.annotation for p in (*parameters, context, *shared)}
+        del command.__wrapped__
+        app.command(name, help=unwrapped(function.__doc__ or ""), rich_help_panel=panel)(command)
+
+    return register
+
+
+def unwrapped(text: str) -> str:
+    """Help text with each paragraph on one line, for the terminal to wrap; indented lines (examples) stay lines."""
+    blocks = re.split(r"\n\s*\n", inspect.cleandoc(text))
+    return "\n\n".join(b if b.startswith(" ") else " ".join(b.split()) for b in blocks)
+
+
+def guarded(options: Shared, run: Callable[[], None]) -> None:
+    """Runs a verb; an exception ends the command with its message on standard error and its status."""
+    try:
+        run()
+    except (typer.Exit, BrokenPipeError):
+        raise
+    except (Exception, KeyboardInterrupt) as error:
+        if options.debug and not isinstance(error, KeyboardInterrupt):
+            import traceback
+
+            sys.stderr.write(traceback.format_exc())
+        failure = failure_of(error)
+        from neurogloss.render.text import clean
+
+        message = "\n".join(clean(line) for line in failure.message.splitlines())
+        style = "yellow" if failure.code == ExitCode.INTERRUPTED else "red"
+        _print_message(make_console(sys.stderr, colour=not options.no_color), message, style)
+        raise typer.Exit(int(failure.code)) from error
+
+
+def _print_message(console: Console, message: str, style: str) -> None:
+    from rich.text import Text
+
+    console.print(Text(message, style), soft_wrap=True)
+
+
+def pairs(values: list[str] | None, option: str) -> Mapping[str, str]:
+    """``['res=folder']`` as ``{'res': 'folder'}``, for options that are given as NAME=VALUE."""
+    found: dict[str, str] = {}
+    for text in values or []:
+        name, equals, value = text.partition("=")
+        if not (equals and name and value):
+            raise UsageError(f"{option} wants NAME=FOLDER, but was given '{text}'.")
+        found[name] = value
+    return found

@@ -1,0 +1,135 @@
+"""Shows a campaign's events as they come, and stops it when the keyboard says so."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.text import Text
+
+from agent.progress import Estimate, IndexProgress, Observer, Summary, Tally, UnitDone
+from neurogloss.render.progress import INDEX_STAGES, Display, Stage
+from neurogloss.render.text import clean, count, duration, fit, interval, verdict
+
+_PHASES = {
+    "subject": "Loading the subject",
+    "corpus": "Reading the corpus",
+    "estimate": "Estimating the cost",
+    "close": "Closing the campaign: error rates over all its claims",
+}
+
+
+class Watcher(Observer):
+    """Passes a campaign's events on to a display."""
+
+    def __init__(self, display: Display) -> None:
+        self._display = display
+        self._at_work: list[str] = []
+        self._stage: tuple[str, float, int] | None = None
+
+    def phase(self, name: str) -> None:
+        """Says what begins."""
+        if name in _PHASES:
+            self._display.say(Text(f"{_PHASES[name]} …", "dim"))
+
+    def estimate(self, estimate: Estimate) -> None:
+        """Says what it will cost."""
+        self._display.say(Text(estimate_line(estimate)))
+
+    def index_progress(self, progress: IndexProgress) -> None:
+        """Moves the index's bar."""
+        if self._stage is None or self._stage[0] != progress.stage:
+            self._stage = (progress.stage, progress.seconds, progress.done_tokens)
+        # Within this stage and this process: what an earlier run had done already says nothing about the speed.
+        _, since, before = self._stage
+        done, seconds = progress.done_tokens - before, progress.seconds - since
+        rate = done / seconds if done > 0 and seconds > 0 else None
+        left = (progress.total_tokens - progress.done_tokens) / rate if rate else None
+        self._display.stage(
+            Stage(INDEX_STAGES[progress.stage], progress.done_tokens, progress.total_tokens, "tokens", rate, left)
+        )
+
+    def unit_started(self, unit: str) -> None:
+        """Adds a unit to those at work."""
+        self._at_work.append(unit)
+        self._display.current(self._at_work)
+
+    def unit_done(self, done: UnitDone) -> None:
+        """Shows a result."""
+        self._leave(done.unit)
+        line = Text.assemble(
+            verdict(done.verdict), f" {done.unit}{done.polarity} ".ljust(17),
+            interval(done.f1, done.low, done.high).ljust(19), " ", fit(clean(done.label), 60),
+        )  # fmt: skip
+        self._display.latest(line)
+
+    def unit_failed(self, unit: str, error: str, *, final: bool) -> None:
+        """Says that a unit failed, and whether it will be tried again."""
+        self._leave(unit)
+        then = "given up" if final else "will be tried again"
+        told = f"{clean(unit)} failed ({then}): {fit(clean(error), 200)}"
+        self._display.say(Text(told, "red" if final else "yellow"))
+
+    def tally(self, tally: Tally) -> None:
+        """Moves the units' bar."""
+        self._display.stage(
+            Stage(
+                "Describing units", tally.done + tally.failed, tally.total, "units", tally.rate or None,
+                tally.seconds_left, failed=tally.failed,
+            )
+        )  # fmt: skip
+
+    def budget(self, limit: str, spent: float, allowed: float) -> None:
+        """Says which limit was reached."""
+        told = f"The budget of {count(allowed)} {limit.replace('_', ' ')} is used up ({count(spent)} spent)."
+        self._display.say(Text(told, "yellow"))
+
+    def finished(self, summary: Summary) -> None:
+        """Clears the units at work; the summary is printed by the verb."""
+        self._at_work.clear()
+        self._display.current(())
+
+    def _leave(self, unit: str) -> None:
+        if unit in self._at_work:
+            self._at_work.remove(unit)
+        self._display.current(self._at_work)
+
+
+def estimate_line(estimate: Estimate) -> str:
+    """An estimate in one sentence."""
+    index = (
+        f"{count(estimate.index_tokens)} tokens to index ({duration(estimate.index_seconds)})"
+        if estimate.index_tokens
+        else "the index is there already"
+    )
+    to_do = (
+        f"{count(estimate.to_do)} units to describe"
+        if estimate.to_do == estimate.units
+        else f"{count(estimate.to_do)} of {count(estimate.units)} units to describe"
+    )
+    return f"Estimate: {to_do}, {index}; about {duration(estimate.seconds)} in all."
+
+
+@contextmanager
+def stopping_on_ctrl_c(display: Display) -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C (or a polite SIGTERM) sets; a second Ctrl-C interrupts at once."""
+    stop = threading.Event()
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
+            raise KeyboardInterrupt
+        stop.set()
+        display.say(Text("Stopping after the step in flight. Press Ctrl-C again to stop at once.", "yellow"))
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    earlier = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)

@@ -1,0 +1,41 @@
+"""Protocols that test a description on held-out text, and the statistics of their verdicts.
+
+A scorer takes a predictor (a description made to predict) and a view of one split, and gives scores; `judge` turns a
+claim's scores into a verdict. Metrics and scorers are registries: `METRICS`, `SCORERS`.
+"""
+
+from __future__ import annotations
+
+from scorers.edges import score_edges
+from scorers.error_rates import q_values, with_q_values
+from scorers.errors import ScorerError
+from scorers.metrics import METRICS, Comparison, Metric, evaluate
+from scorers.permutation import pooled_p_values
+from scorers.sanity import may_headline
+from scorers.simulation import SCORERS, Scorer, score_simulation
+from scorers.types import Null, Score, ScoreSet, protocol_hash
+from scorers.verdict import Judgement, Verdict, VerdictRule, judge
+
+__all__ = [
+    "METRICS",
+    "SCORERS",
+    "Comparison",
+    "Judgement",
+    "Metric",
+    "Null",
+    "Score",
+    "ScoreSet",
+    "Scorer",
+    "ScorerError",
+    "Verdict",
+    "VerdictRule",
+    "evaluate",
+    "judge",
+    "may_headline",
+    "pooled_p_values",
+    "protocol_hash",
+    "q_values",
+    "score_edges",
+    "score_simulation",
+    "with_q_values",
+]

@@ -1,0 +1,219 @@
+"""Simulation scoring: predict a unit's activation on held-out text, position by position, and compare.
+
+After "Language models can explain neurons in language models" (Bills et al. 2023), with three differences. The sample
+is weighted back to the corpus, so that every metric is at the true prevalence and not at that of a chosen set of top
+examples. Activations keep their sign. And a value comes with an interval and with what it would be by chance.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import numpy as np
+
+from explainers.types import Predictor
+from scorers.bootstrap import intervals
+from scorers.errors import ScorerError
+from scorers.metrics import METRICS, Comparison, Metric, evaluate
+from scorers.permutation import MAX_LEVELS, MAX_ROTATIONS, pairing_null, rotation_null
+from scorers.registry import Registry
+from scorers.types import DoubleArray, Null, Score, ScoreSet, View, protocol_hash
+from tools.types import BoolArray, IntArray, UnitId
+
+NAME: Final = "simulation"
+VERSION: Final = 1
+"""Raised whenever a change can alter a value, an interval or a p-value."""
+DEFAULT_METRICS: Final = (
+    "f1", "average_precision", "pearson", "precision", "recall", "balanced_accuracy", "auroc",
+)  # fmt: skip
+
+
+class Scorer(Protocol):
+    """A protocol that tests a predictor of one unit's activation on one split."""
+
+    def __call__(
+        self,
+        predictor: Predictor,
+        view: View,
+        unit: UnitId,
+        polarity: str,
+        threshold: float,
+        *,
+        null_units: Sequence[UnitId] = (),
+        resamples: int = 1000,
+        seed: int = 0,
+    ) -> ScoreSet: ...
+
+
+#: Scorers by name.
+SCORERS: Registry[Scorer] = Registry("scorer")
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The held-out sample of a unit in the order of the text, with its predictions; arrays are [n]."""
+
+    contexts: IntArray
+    positions: IntArray
+    documents: IntArray
+    comparison: Comparison
+    unparseable: float
+
+
+def score_simulation(
+    predictor: Predictor,
+    view: View,
+    unit: UnitId,
+    polarity: str,
+    threshold: float,
+    *,
+    null_units: Sequence[UnitId] = (),
+    resamples: int = 1000,
+    seed: int = 0,
+    metrics: Sequence[str] = DEFAULT_METRICS,
+) -> ScoreSet:
+    """Score predicted activations on one split.
+
+    With s = 1 for polarity '+' and -1 for '-', the true magnitude is max(0, s * activation), the unit is active where
+    s * activation > threshold, and it is predicted to be active where the prediction > threshold.
+
+    Args:
+        predictor: predicts the magnitude on that polarity from text alone. NaN is an answer that could not be parsed;
+            it counts as wrong (see `wrong_answers`), and its share is stored.
+        view: the split; for a result, a sealed one.
+        unit: the described unit.
+        polarity: '+' or '-'.
+        threshold: magnitude above which the unit is active; 0 or more, from explore.
+        null_units: other units of the same group, for the pairing null; `unit` itself is skipped.
+        resamples: bootstrap resamples.
+        seed: with the unit and polarity, decides the resamples.
+        metrics: names of registered metrics.
+
+    Returns:
+        One score per metric, in the order given. `p_value` and `null_mean` are those of the rotation null; the pairing
+        null is the second of `nulls`. A metric that is undefined has value None and a reason, no interval, no p-value.
+
+    Raises:
+        ScorerError: unknown metric or polarity, negative threshold, misshapen or infinite predictions.
+    """
+    began = time.perf_counter()
+    chosen = [METRICS.get(name) for name in metrics]
+    if polarity not in ("+", "-"):
+        raise ScorerError(f"A polarity is '+' or '-', not '{polarity}'.")
+    if not threshold >= 0:
+        raise ScorerError(
+            f"The threshold of {unit} on polarity '{polarity}' is {threshold:g}: that tail is empty and has no "
+            "description to score. Leave the polarity out."
+        )
+    sign = 1.0 if polarity == "+" else -1.0
+    held = _predict(predictor, view, unit, sign, threshold)
+    ends = intervals(chosen, held.comparison, held.documents, resamples=resamples, rng=_generator(seed, unit, polarity))
+    longest = int(np.unique(held.contexts, return_counts=True)[1].max())
+    rotation = rotation_null(chosen, held.comparison, shortest=longest)
+    pairing = _pairing(chosen, held, view, [other for other in null_units if other != unit], sign)
+    settings = {
+        "resamples": resamples, "interval": "document percentile with phantoms", "rotations": MAX_ROTATIONS,
+        "null_levels": MAX_LEVELS, "pairing": "density matched",
+    }  # fmt: skip
+    cost = {"seconds": time.perf_counter() - began, "positions": float(len(held.contexts))}
+    scores = []
+    for metric in chosen:
+        value, reason = evaluate(metric, held.comparison)
+        own = rotation.get(metric.name)
+        scores.append(
+            Score(
+                scorer=NAME,
+                metric=metric.name,
+                value=value,
+                low=ends[metric.name].low,
+                high=ends[metric.name].high,
+                n_examples=len(held.contexts),
+                n_documents=len(np.unique(held.documents)),
+                n_active=int(held.comparison.active.sum()),
+                null_mean=own.mean if own else None,
+                p_value=own.p_value if own else None,
+                split=str(view.split),
+                predictor=predictor.name,
+                protocol_hash=protocol_hash(NAME, VERSION, settings, metric.name),
+                headline=metric.headline,
+                unparseable=held.unparseable,
+                reason=reason,
+                nulls=tuple(null for null in (own, pairing.get(metric.name)) if null),
+                cost=cost,
+            )
+        )
+    return tuple(scores)
+
+
+SCORERS.add(NAME, score_simulation)
+
+
+def wrong_answers(prediction: DoubleArray, active: BoolArray, threshold: float) -> DoubleArray:
+    """Fill predictions that could not be parsed (NaN) with the wrong answer.
+
+    An answer that is dropped would raise the score of a predictor that fails on what is hard. So a missing answer is
+    "not active" where the unit is active, and as strong as the strongest prediction where it is not.
+
+    Args:
+        prediction: [n], with NaN.
+        active: [n], whether the unit is active.
+        threshold: magnitude above which the unit is active.
+    """
+    missing = np.isnan(prediction)
+    if not missing.any():
+        return prediction
+    strongest = float(np.nanmax(prediction)) if not missing.all() else threshold
+    wrong = np.where(active, min(0.0, threshold), max(strongest, np.nextafter(threshold, np.inf), 2 * threshold))
+    return np.where(missing, wrong, prediction)
+
+
+def _predict(predictor: Predictor, view: View, unit: UnitId, sign: float, threshold: float) -> _Held:
+    sample = view.sample(unit)
+    order = np.lexsort((sample.positions, sample.contexts))
+    contexts, positions = sample.contexts[order], sample.positions[order]
+    if not len(contexts):
+        raise ScorerError(f"The {view.split} split holds no sampled position of {unit}: the corpus is too small.")
+    raw = np.asarray(predictor.predict(view.texts, contexts, positions), dtype=np.float64)
+    if raw.shape != contexts.shape:
+        raise ScorerError(
+            f"The predictor '{predictor.name}' gave predictions of shape {raw.shape} for {len(contexts)} positions."
+        )
+    if np.isinf(raw).any():
+        raise ScorerError(f"The predictor '{predictor.name}' predicted an infinite activation for {unit}.")
+    values = sign * sample.values[order].astype(np.float64)
+    active = values > threshold
+    prediction = wrong_answers(raw, active, threshold)
+    comparison = Comparison(
+        activation=np.maximum(values, 0),
+        active=active,
+        prediction=prediction,
+        predicted=prediction > threshold,
+        weights=sample.weights[order].astype(np.float64),
+    )
+    return _Held(contexts, positions, sample.documents[order], comparison, float(np.isnan(raw).mean()))
+
+
+def _generator(seed: int, unit: UnitId, polarity: str) -> np.random.Generator:
+    """Random numbers that depend on the unit and not on the order in which units are scored."""
+    digest = hashlib.sha256(f"{unit}{polarity}".encode()).digest()
+    return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
+
+
+def _pairing(
+    metrics: Sequence[Metric], held: _Held, view: View, others: Sequence[UnitId], sign: float
+) -> dict[str, Null]:
+    """The pairing null on the random panel, all of whose positions are in the sample."""
+    if not others:
+        return {}
+    contexts, positions = view.panel_index
+    stride = 1 + max(int(held.positions.max()), int(positions.max()))
+    keys, wanted = held.contexts * stride + held.positions, contexts * stride + positions
+    rows = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    if not (keys[rows] == wanted).all():
+        raise ScorerError("The sample of a unit lacks positions of the random panel; the index is inconsistent.")
+    panel = Comparison(**{name: array[rows] for name, array in held.comparison.__dict__.items()})
+    return pairing_null(metrics, panel, sign * view.panel_matrix(others))

@@ -1,0 +1,111 @@
+"""From a claim's scores to its verdict: supported, refuted, inconclusive or untested.
+
+The rule looks at one metric (F1) and asks three things of it, each of which a different kind of bad description fails:
+
+1. Is it good enough to be of use? The value must reach `target`, and its 95 % interval must stay above `floor`, so that
+   a lucky handful of examples is not enough.
+2. Is it better than chance? Its p-value against the rotation null (the q-value, once a campaign has set it) must not
+   exceed `alpha`.
+3. Is it about this unit? Where enough other units are known, the description must fit its own unit better than all but
+   the share `alpha` of them (pairing null).
+
+A claim is refuted only by data that exclude its being of use: the whole interval lies below `floor`. Failing a test is
+not a refutation; everything between is inconclusive.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from scorers.errors import ScorerError
+from scorers.types import Score
+from tools.types import Split
+
+#: Splits that no explainer sees; a verdict on another split would flatter.
+SEALED: Final = (Split.SCORE, Split.AUDIT)
+
+
+class Verdict(enum.StrEnum):
+    """What a test says of a claim."""
+
+    SUPPORTED = "supported"
+    REFUTED = "refuted"
+    INCONCLUSIVE = "inconclusive"
+    UNTESTED = "untested"
+
+
+@dataclass(frozen=True)
+class VerdictRule:
+    """Thresholds of a verdict; the defaults hold for input-side claims scored by simulation."""
+
+    metric: str = "f1"
+    """The metric that decides. Only one that may headline should."""
+    target: float = 0.5
+    """Value that a supported claim reaches. F1 = 0.5: for every hit one miss and one false alarm, e.g. half of the
+    activity is predicted and half of the predictions are right."""
+    floor: float = 0.3
+    """Lower bound of the interval of a supported claim; a claim whose whole interval lies below it is refuted."""
+    alpha: float = 0.05
+    """Largest p-value or q-value of a supported claim, against each null."""
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """A verdict and, in words, what decided it."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+
+
+def judge(scores: Sequence[Score], rule: VerdictRule | None = None) -> Judgement:
+    """Judge one claim by its scores.
+
+    Args:
+        scores: the claim's scores on a sealed split, one predictor, of any metrics.
+        rule: thresholds.
+
+    Raises:
+        ScorerError: the deciding metric was scored on a split that explainers see, or more than once.
+    """
+    rule = rule or VerdictRule()
+    deciding = [score for score in scores if score.metric == rule.metric]
+    if not deciding:
+        return Judgement(Verdict.UNTESTED, (f"there is no {rule.metric} score",))
+    if len(deciding) > 1:
+        raise ScorerError(f"A verdict needs one {rule.metric} score of a claim, not {len(deciding)}.")
+    score = deciding[0]
+    if score.split not in SEALED:
+        raise ScorerError(f"A verdict needs a score on the score or audit split, not on '{score.split}'.")
+    if score.value is None:
+        return Judgement(Verdict.UNTESTED, (f"{rule.metric} is undefined: {score.reason}",))
+    if score.low is None or score.high is None:
+        return Judgement(Verdict.INCONCLUSIVE, (f"{rule.metric} has no interval: the sample is a single document",))
+    ends = f"{rule.metric} {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
+    if score.high < rule.floor:
+        return Judgement(Verdict.REFUTED, (f"{ends} lies below {rule.floor:g}",))
+    failed = _failures(score, rule, ends)
+    if failed:
+        return Judgement(Verdict.INCONCLUSIVE, tuple(failed))
+    return Judgement(Verdict.SUPPORTED, (f"{ends} reaches {rule.target:g} and stays above {rule.floor:g}",))
+
+
+def _failures(score: Score, rule: VerdictRule, ends: str) -> list[str]:
+    """Conditions of support that a score with value and interval does not meet."""
+    failed = []
+    if score.value is not None and score.value < rule.target:
+        failed.append(f"{ends} does not reach {rule.target:g}")
+    if score.low is not None and score.low < rule.floor:
+        failed.append(f"{ends} reaches down below {rule.floor:g}")
+    name, p = ("q", score.q_value) if score.q_value is not None else ("p", score.p_value)
+    if p is None:
+        failed.append("there is no p-value: too few positions to rotate")
+    elif p > rule.alpha:
+        failed.append(f"{name} = {p:.3g} against chance exceeds {rule.alpha:g}")
+    for null in score.nulls[1:]:
+        # With fewer draws no p-value could be that small, and the null cannot speak against the claim.
+        if (1 + null.draws) * rule.alpha >= 1 and null.p_value > rule.alpha:
+            failed.append(f"it fits other units as well ({null.name} null: p = {null.p_value:.3g})")
+    return failed

@@ -1,0 +1,70 @@
+"""The database: what is studied, the queue of work, what was found, and how it is asked.
+
+Give it plain values; it gives plain values back. ``open_database`` first, then the functions below.
+"""
+
+from __future__ import annotations
+
+from store.campaigns import (
+    add_investigations,
+    close_campaign,
+    create_campaign,
+    fail,
+    finish,
+    get_campaign,
+    heartbeat,
+    lease_next,
+    progress,
+    reclaim,
+    release,
+    retry_failed,
+)
+from store.canonical import campaign_content, content_hash, differences
+from store.database import Database, open_database
+from store.errors import LeaseLostError, SealBrokenError, StoreError
+from store.openings import record_opening
+from store.queries import (
+    best_descriptions,
+    campaign_scores,
+    campaign_summary,
+    find_units,
+    list_campaigns,
+    unit_page,
+)
+from store.search import search_text
+from store.writes import register_corpus, register_dictionary, register_index, register_subject
+
+__all__ = [
+    "Database",
+    "LeaseLostError",
+    "SealBrokenError",
+    "StoreError",
+    "add_investigations",
+    "best_descriptions",
+    "campaign_content",
+    "campaign_scores",
+    "campaign_summary",
+    "close_campaign",
+    "content_hash",
+    "create_campaign",
+    "differences",
+    "fail",
+    "find_units",
+    "finish",
+    "get_campaign",
+    "heartbeat",
+    "lease_next",
+    "list_campaigns",
+    "open_database",
+    "progress",
+    "reclaim",
+    "record_opening",
+    "register_corpus",
+    "register_dictionary",
+    "register_index",
+    "register_subject",
+    "release",
+    "retry_failed",
+    "search_text",
+    "unit_page",
+]

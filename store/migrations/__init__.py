@@ -1,0 +1,1 @@
+"""Ordered migrations of the database; `store.database.open_database` runs them."""

@@ -1,0 +1,1 @@
+"""One file a step. A database is only ever brought forward."""

@@ -1,0 +1,102 @@
+"""The best descriptions, by what people filter on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from store.database import Database
+from store.errors import StoreError
+from store.rows import DescribedRow, moment
+from store.schema.views import current_descriptions
+
+_V = current_descriptions.c
+_Keys = tuple[sa.ColumnElement[Any], ...]
+
+
+def descending(column: sa.ColumnElement[Any]) -> _Keys:
+    """Largest first and the unknown last, on every database."""
+    return (column.is_(None), column.desc())
+
+
+def _support(view: sa.FromClause) -> sa.ColumnElement[int]:
+    verdict = view.c.verdict_input
+    return sa.case((verdict == "supported", 0), (verdict == "refuted", 2), else_=1)
+
+
+#: 'support' puts supported ones first, by the lower end of the interval: what is surely good, not what is so by luck.
+ORDERS: Mapping[str, Callable[[sa.FromClause], _Keys]] = {
+    "support": lambda view: (_support(view), *descending(view.c.f1_low), *descending(view.c.f1)),
+    "f1": lambda view: descending(view.c.f1),
+    "density": lambda view: descending(view.c.density),
+    "newest": lambda view: (view.c.created_at.desc(),),
+    "unit": lambda view: (),
+}
+
+
+def best_descriptions(
+    db: Database,
+    *,
+    campaign: str | None = None,
+    subject: str | None = None,
+    kind: str | None = None,
+    layer: int | None = None,
+    dictionary: str | None = None,
+    explainer: str | None = None,
+    verdict: str | None = None,
+    min_f1: float | None = None,
+    order: str = "support",
+    limit: int | None = 20,
+    offset: int = 0,
+) -> list[DescribedRow]:
+    """The best current description of each tail of each unit, of those within `campaign`, `subject` and `explainer`.
+
+    The best is a supported one before an undecided one before a refuted one, then the one with the highest F1. The
+    other filters apply to the best ones: a unit whose best is refuted is no answer to ``verdict='supported'``.
+
+    Args:
+        db: the database.
+        campaign: name of a campaign.
+        subject: name or fingerprint of a subject.
+        kind: 'mlp', 'head', 'sae' or 'dir'.
+        layer: layer of the unit's site.
+        dictionary: name of the dictionary that the latents belong to.
+        explainer: who wrote the description.
+        verdict: verdict on the input half.
+        min_f1: least headline F1 on the score split.
+        order: one of `ORDERS`.
+        limit: how many; None for all.
+        offset: how many to leave out first.
+    """
+    if order not in ORDERS:
+        raise StoreError(f"'{order}' is not an order. Choose one of: {', '.join(ORDERS)}.")
+    place = sa.func.row_number().over(
+        partition_by=(_V.unit_id, _V.polarity),
+        order_by=(_support(current_descriptions), *descending(_V.f1), _V.rank, _V.description_id.desc()),
+    )
+    within = sa.select(current_descriptions, place.label("place"))
+    for column, value in ((_V.campaign, campaign), (_V.explainer, explainer)):
+        if value is not None:
+            within = within.where(column == value)
+    if subject is not None:
+        within = within.where(sa.or_(_V.subject == subject, _V.fingerprint == subject))
+    ranked = within.subquery()
+    best = sa.select(ranked).where(ranked.c.place == 1)
+    for name, wanted in (("kind", kind), ("layer", layer), ("dictionary", dictionary), ("verdict_input", verdict)):
+        if wanted is not None:
+            best = best.where(ranked.c[name] == wanted)
+    if min_f1 is not None:
+        best = best.where(ranked.c.f1 >= min_f1)
+    c = ranked.c
+    unit = (c.subject, c.kind, c.layer, c.dictionary, c.unit_index, c.polarity, c.description_id)
+    best = best.order_by(*ORDERS[order](ranked), *unit)
+    with db.session() as session:
+        return [described(row) for row in session.execute(best.limit(limit).offset(offset)).mappings()]
+
+
+def described(row: Mapping[Any, Any]) -> DescribedRow:
+    """A row of the view `current_descriptions` or `best_descriptions`."""
+    values = {name: row[name] for name in DescribedRow.__dataclass_fields__}
+    return DescribedRow(**{**values, "created_at": moment(values["created_at"])})

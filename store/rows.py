@@ -1,0 +1,349 @@
+"""Values that travel out of the store. ``dataclasses.asdict`` makes any of them ready for JSON.
+
+Moments are text in ISO 8601, UTC, to the second: ``2026-03-01T12:00:00Z``.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+
+def moment(value: dt.datetime | None) -> str | None:
+    """ISO 8601 in UTC, to the second."""
+    return None if value is None else value.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@dataclass(frozen=True)
+class CampaignRow:
+    """A campaign with its counts by status and what it used."""
+
+    campaign_id: int
+    campaign: str
+    subject: str | None
+    status: str
+    created_at: str | None
+    finished_at: str | None
+    investigations: int
+    pending: int
+    leased: int
+    done: int
+    failed: int
+    skipped: int
+    seconds: float
+    tool_calls: int
+    tokens: int
+    descriptions: int
+    supported: int
+
+
+@dataclass(frozen=True)
+class KindSummary:
+    """What came of the units of one kind, or of all."""
+
+    investigations: dict[str, int]
+    """Number of units by status."""
+    states: dict[str, int]
+    """Number of units that were done or skipped, by state: alive, dead, dense, duplicate."""
+    descriptions: int
+    verdicts_input: dict[str, int]
+    verdicts_output: dict[str, int]
+    median_f1: float | None
+    """Of the headline scores on the score split; of the best description where a tail has several."""
+    median_average_precision: float | None
+    median_pearson: float | None
+    well_described: int
+    """Units with a supported description of F1 ≥ `CampaignSummary.well_described_f1`."""
+    well_described_share: float | None
+    """Of the units that were done or failed; skipped ones (dead, dense, duplicate) do not count."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A unit without a result, and why."""
+
+    unit: str
+    status: str
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class CampaignSummary:
+    """A campaign in full."""
+
+    campaign: CampaignRow
+    spec: Json
+    seed: int
+    budget: Json
+    estimates: Json
+    well_described_f1: float
+    total: KindSummary
+    kinds: dict[str, KindSummary]
+    failures: list[Failure]
+    """Failed units, the first `n_failures` of them."""
+
+
+@dataclass(frozen=True)
+class CampaignScore:
+    """A score with what error control over a campaign needs."""
+
+    score_id: int
+    description_id: int
+    unit: str
+    polarity: str
+    metric: str
+    split: str
+    value: float | None
+    p_value: float | None
+    e_value: float | None
+
+
+@dataclass(frozen=True)
+class DescribedRow:
+    """A current description with its unit and its headline scores on the score split; a row of the views."""
+
+    description_id: int
+    subject: str
+    fingerprint: str
+    campaign: str
+    investigation_id: int
+    unit: str
+    kind: str
+    layer: int | None
+    dictionary: str | None
+    unit_index: int
+    state: str
+    density: float | None
+    maximum: float | None
+    polarity: str
+    rank: int
+    version: int
+    label: str
+    input_half: str
+    output_half: str | None
+    exceptions: str | None
+    rule: str | None
+    explainer: str
+    verdict_input: str
+    verdict_output: str
+    f1: float | None
+    f1_low: float | None
+    f1_high: float | None
+    f1_null: float | None
+    f1_p: float | None
+    f1_q: float | None
+    average_precision: float | None
+    pearson: float | None
+    created_at: str | None
+
+
+@dataclass(frozen=True)
+class UnitRow:
+    """A unit with its statistics."""
+
+    unit_id: int
+    unit: str
+    subject: str
+    fingerprint: str
+    kind: str
+    layer: int | None
+    dictionary: str | None
+    unit_index: int
+    state: str
+    duplicate_of: str | None
+    density: float | None
+    minimum: float | None
+    maximum: float | None
+    mean: float | None
+    variance: float | None
+    n_tokens: int | None
+
+
+@dataclass(frozen=True)
+class FoundUnit:
+    """A unit with the best description of each of its tails."""
+
+    unit: UnitRow
+    descriptions: list[DescribedRow]
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A score, with all that makes it more than a bare number."""
+
+    score_id: int
+    metric: str
+    split: str
+    predictor: str
+    protocol_hash: str
+    value: float | None
+    low: float | None
+    high: float | None
+    n_examples: int
+    n_documents: int
+    null_mean: float | None
+    p_value: float | None
+    e_value: float | None
+    q_value: float | None
+    unparseable: float
+    headline: bool
+    cost: Json
+
+
+@dataclass(frozen=True)
+class DescriptionPage:
+    """A description with all of its scores."""
+
+    description_id: int
+    campaign: str
+    investigation_id: int
+    polarity: str
+    rank: int
+    version: int
+    superseded_by: int | None
+    label: str
+    input_half: str
+    output_half: str | None
+    exceptions: str | None
+    rule: str | None
+    explainer: str
+    claim: str
+    verdict_input: str
+    verdict_output: str
+    hypothesis: str | None
+    """Key of the hypothesis it came from."""
+    details: Json
+    created_at: str | None
+    scores: list[ScoreRow]
+    """Headline scores first."""
+
+
+@dataclass(frozen=True)
+class ExampleRow:
+    """A window of tokens with the unit's activations."""
+
+    split: str
+    source: str
+    polarity: str
+    rank: int
+    document: str
+    context: int
+    start: int
+    peak: int
+    activation: float
+    weight: float
+    tokens: list[str]
+    activations: list[float]
+
+
+@dataclass(frozen=True)
+class HypothesisRow:
+    """One of the rivals that were considered."""
+
+    key: str
+    polarity: str
+    explainer: str
+    label: str
+    input_half: str
+    output_half: str | None
+    exceptions: str | None
+    rule: str | None
+    status: str
+    details: Json
+
+
+@dataclass(frozen=True)
+class ObservationRow:
+    """What an experiment brought back."""
+
+    observation_id: int
+    summary: str
+    hypothesis: str | None
+    outcome: str | None
+    data: Json
+
+
+@dataclass(frozen=True)
+class ExperimentRow:
+    """A test that was run."""
+
+    experiment_id: int
+    kind: str
+    arguments: Json
+    seed: int | None
+    status: str
+    error: str | None
+    digest: str | None
+    seconds: float
+    observations: list[ObservationRow]
+
+
+@dataclass(frozen=True)
+class OpeningRow:
+    """A sealed split was opened for one version of a claim."""
+
+    claim: str
+    polarity: str
+    version: int
+    split: str
+    opened_by: str
+    created_at: str | None
+    description_id: int | None
+
+
+@dataclass(frozen=True)
+class InvestigationRow:
+    """The work on a unit in one campaign: how it went and what it cost."""
+
+    investigation_id: int
+    campaign: str
+    spec: Json
+    status: str
+    stage: str | None
+    reason: str | None
+    attempts: int
+    failures: int
+    seconds: float
+    tool_calls: int
+    tokens: int
+    llm_calls: int
+    started_at: str | None
+    finished_at: str | None
+
+
+@dataclass(frozen=True)
+class UnitPage:
+    """Everything that is known of a unit."""
+
+    unit: UnitRow
+    statistics: Json
+    profile: Json
+    corpus: str | None
+    """What the statistics are over."""
+    descriptions: list[DescriptionPage]
+    """Of all campaigns, best first; superseded versions last."""
+    investigations: list[InvestigationRow]
+    """Newest first."""
+    shown: int | None
+    """The investigation that the lists below belong to: that of the best description, else the newest."""
+    hypotheses: list[HypothesisRow]
+    experiments: list[ExperimentRow]
+    examples: list[ExampleRow]
+    openings: list[OpeningRow]
+
+
+@dataclass(frozen=True)
+class SearchHit:
+    """A description that matches a search."""
+
+    description: DescribedRow
+    field: str
+    """Where the match is: 'label', 'input_half', 'output_half', 'exceptions' or 'rule'."""
+    snippet: str
+    highlights: list[tuple[int, int]]
+    """Ranges [start, end) of `snippet` that match."""
+    score: float
+    """Larger is better; comparable within one search only."""

@@ -1,0 +1,33 @@
+"""The tables of the database, typed. `store.migrations` makes them; a test keeps the two equal."""
+
+from __future__ import annotations
+
+from store.schema.base import Base, UtcDateTime, utc_now
+from store.schema.campaigns import Campaign, Investigation, LlmCall, Opening
+from store.schema.claims import Description, Experiment, Hypothesis, Observation, Score
+from store.schema.people import Annotation, Chat, ChatMessage
+from store.schema.subjects import Corpus, Dictionary, Example, Index, Subject, Unit
+
+__all__ = [
+    "Annotation",
+    "Base",
+    "Campaign",
+    "Chat",
+    "ChatMessage",
+    "Corpus",
+    "Description",
+    "Dictionary",
+    "Example",
+    "Experiment",
+    "Hypothesis",
+    "Index",
+    "Investigation",
+    "LlmCall",
+    "Observation",
+    "Opening",
+    "Score",
+    "Subject",
+    "Unit",
+    "UtcDateTime",
+    "utc_now",
+]

@@ -1,0 +1,52 @@
+"""Directions, ``dir:NAME``: the projection of the tensor at a site on a unit vector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from tools.capture import Captured
+from tools.errors import UnitError
+from tools.kinds.registry import register
+from tools.sites import RESIDUAL
+from tools.subject import Direction, Subject
+from tools.types import Site
+
+
+def _direction(subject: Subject, name: str) -> Direction:
+    if name not in subject.directions:
+        known = ", ".join(sorted(subject.directions)) or "none"
+        raise UnitError(f"The subject '{subject.name}' has no direction '{name}' (it has: {known}).")
+    return subject.directions[name]
+
+
+@register("dir")
+class DirectionUnit:
+    """A group of one unit: the direction itself."""
+
+    def groups(self, subject: Subject) -> Sequence[str]:
+        return sorted(subject.directions)
+
+    def check(self, subject: Subject, where: str) -> None:
+        _direction(subject, where)
+
+    def site(self, subject: Subject, where: str) -> Site:
+        return _direction(subject, where).site
+
+    def width(self, subject: Subject, where: str) -> int:
+        self.check(subject, where)
+        return 1
+
+    def activations(self, subject: Subject, where: str, captured: Captured) -> Tensor:
+        direction = _direction(subject, where)
+        tensor = captured[direction.site]
+        return tensor.float().reshape(*tensor.shape[:2], -1) @ direction.vector[:, None]
+
+    def read_direction(self, subject: Subject, where: str, index: int) -> Tensor | None:
+        return _direction(subject, where).vector
+
+    def write_direction(self, subject: Subject, where: str, index: int) -> Tensor | None:
+        """The vector itself where it lies in the residual stream; elsewhere None."""
+        direction = _direction(subject, where)
+        return direction.vector if direction.site.kind in RESIDUAL else None

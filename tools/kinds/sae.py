@@ -1,0 +1,55 @@
+"""Latents of attached sparse dictionaries, ``sae:NAME:LATENT``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from tools.capture import Captured
+from tools.dictionaries import Dictionary
+from tools.errors import UnitError
+from tools.kinds.registry import register
+from tools.sites import RESIDUAL
+from tools.subject import Subject
+from tools.types import Site
+
+
+def _dictionary(subject: Subject, name: str) -> Dictionary:
+    if name not in subject.dictionaries:
+        attached = ", ".join(sorted(subject.dictionaries)) or "none"
+        raise UnitError(
+            f"The subject '{subject.name}' has no dictionary '{name}' (attached: {attached}). Attach it when the "
+            "subject is loaded, as NAME=FOLDER."
+        )
+    return subject.dictionaries[name]
+
+
+@register("sae")
+class Latent:
+    """What a dictionary's encoder says of the tensor at its site."""
+
+    def groups(self, subject: Subject) -> Sequence[str]:
+        return sorted(subject.dictionaries)
+
+    def check(self, subject: Subject, where: str) -> None:
+        _dictionary(subject, where)
+
+    def site(self, subject: Subject, where: str) -> Site:
+        return _dictionary(subject, where).site
+
+    def width(self, subject: Subject, where: str) -> int:
+        return _dictionary(subject, where).d_sae
+
+    def activations(self, subject: Subject, where: str, captured: Captured) -> Tensor:
+        dictionary = _dictionary(subject, where)
+        return dictionary.encode(captured[dictionary.site]).float()
+
+    def read_direction(self, subject: Subject, where: str, index: int) -> Tensor | None:
+        """Encoder column."""
+        return _dictionary(subject, where).W_enc[:, index].float()
+
+    def write_direction(self, subject: Subject, where: str, index: int) -> Tensor | None:
+        """Decoder row, if the dictionary writes into the residual stream; else None."""
+        dictionary = _dictionary(subject, where)
+        return dictionary.W_dec[index].float() if dictionary.site_out.kind in RESIDUAL else None
