@@ -18,7 +18,7 @@ from tools.types import UnitId
 from tools.units import group_site
 
 #: Seconds of one investigation where nothing is known: the pattern explainer on two cores of a server.
-USUAL_SECONDS = 1.5
+USUAL_SECONDS = 2.5
 #: Documents that are tokenised to guess how many tokens the corpus has.
 _SAMPLED = 64
 

@@ -8,54 +8,12 @@ positions are taken away, and so on until nothing gains.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import numpy as np
 
+from explainers.pattern.grow import NEGATION, Draft, Grower, Settings, Test
 from explainers.pattern.plan import Part, PlanClause
 from explainers.pattern.problem import Problem, Tally
-from explainers.rules.ast import Compare
-from explainers.rules.features import FAMILIES, Family
 from tools.types import BoolArray, IntArray
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How the search trades fit against length; defaults were chosen on units that no benchmark reports."""
-
-    f_target: float = 0.6
-    """The F1 that is hoped for; a clause pays when its precision exceeds half of it."""
-    z: float = 1.0
-    """Standard errors that a literal's gain must exceed."""
-    literal_cost: float = 0.004
-    """Cost of a literal and of a set's member, as a share of the greatest possible gain."""
-    member_cost: float = 0.001
-    beam: int = 6
-    max_literals: int = 3
-    max_clauses: int = 24
-    max_members: int = 160
-
-
-@dataclass
-class Test:
-    """A literal under construction: the problem's numbers of members of one family, or of one flag."""
-
-    literals: list[int]
-    negated: bool = False
-
-
-@dataclass
-class Draft:
-    """A clause under construction, and the rows it covers."""
-
-    parts: list[Test]
-    rows: IntArray = field(repr=False)
-    score: float = 0.0
-
-    @property
-    def size(self) -> int:
-        """Elementary tests."""
-        return sum(len(part.literals) for part in self.parts)
 
 
 def to_clause(problem: Problem, draft: Draft, firing: bool) -> PlanClause:
@@ -92,43 +50,35 @@ def induce(problem: Problem, settings: Settings, uncovered: BoolArray) -> list[D
     return drafts
 
 
-def _oddity(family: Family) -> float:
-    """How many times the usual cost a literal must repay: far tokens and vicinities are many, and odd to read."""
-    if family.place is None:
-        return 2.0 if isinstance(family.flag, Compare) else 1.0
-    if family.place.kind.startswith("near"):
-        return 3.0
-    return 1.0 + 0.5 * max(family.place.offset - 1, 0)
-
-
-def _negation(negated: bool) -> float:
-    """The same for a negation."""
-    return 2.0 if negated else 1.0
-
-
 class _Search:
     def __init__(self, problem: Problem, settings: Settings, best_possible: float):
         self.problem, self.settings = problem, settings
-        oddity = np.array([_oddity(FAMILIES[family]) for family in problem.family])
-        self.literal_cost = settings.literal_cost * best_possible * oddity
-        self.member_cost = settings.member_cost * best_possible
+        self.grower = Grower(problem, settings, best_possible)
+        self.cost = self.grower.literal_cost
 
     def clause(self, uncovered: BoolArray, overall: Tally, left: int) -> Draft | None:
         """The best clause on the uncovered rows, or None when none gains."""
         rows = np.flatnonzero(uncovered)
         if not self.problem.active[rows].any():
             return None
-        best: Draft | None = None
+        depth = min(self.settings.max_literals, left)
         beam = self._seeds(rows, overall)
-        for depth in range(min(self.settings.max_literals, left)):
-            for draft in beam:
-                if (best is None or draft.score > best.score) and self._supported(draft):
-                    best = draft
-            if depth + 1 < min(self.settings.max_literals, left):
-                beam = self._extend(beam)
-        if best is None or best.score <= 0:
-            return None
-        return self._grow(best, uncovered, left)
+        met = list(beam)
+        for _ in range(1, depth):
+            beam = self._extend(beam)
+            met += beam
+        grown = [self.grower.grow(draft, rows, left) for draft in self._promising(met)]
+        grown = [draft for draft in grown if draft.score > 0 and self._supported(draft)]
+        return max(grown, key=lambda draft: draft.score, default=None)
+
+    def _promising(self, drafts: list[Draft]) -> list[Draft]:
+        """The best drafts of different shapes: sets of one shape grow into the same clause."""
+        found: dict[frozenset[tuple[int, bool]], Draft] = {}
+        for draft in sorted(drafts, key=lambda draft: -draft.score):
+            if draft.score > 0 and self._supported(draft):
+                shape = frozenset((int(self.problem.family[test.literals[0]]), test.negated) for test in draft.parts)
+                found.setdefault(shape, draft)
+        return list(found.values())[: self.settings.grown]
 
     def _supported(self, draft: Draft) -> bool:
         return self.problem.distinct_documents(draft.rows) >= self.problem.min_documents
@@ -139,7 +89,7 @@ class _Search:
         drafts = []
         for literal in chosen:
             inside = rows[self.problem.holds([literal], rows)]
-            score = float(overall.bound(self.settings.f_target, self.settings.z)[literal] - self.literal_cost[literal])
+            score = float(overall.bound(self.settings.f_target, self.settings.z)[literal] - self.cost[literal])
             drafts.append(Draft([Test([literal])], inside, score))
         return drafts
 
@@ -160,18 +110,20 @@ class _Search:
         seen: set[frozenset[int]] = set()
         found: list[tuple[float, Draft, Test]] = []
         for draft in beam:
+            if not len(draft.rows):
+                continue
             tally, total = problem.tally(draft.rows), problem.total(draft.rows)
             bound = tally.bound(settings.f_target, settings.z)
             used = {part.literals[0] for part in draft.parts}
-            spent = sum(float(self.literal_cost[part.literals[0]]) * _negation(part.negated) for part in draft.parts)
+            spent = self.grower.cost(draft.parts)
             for literal in self._choose(tally, total, settings.beam):
                 key = frozenset(used | {literal})
                 if literal in used or key in seen or tally.total[literal] >= total.total[0] - 1e-9:
                     continue
                 seen.add(key)
-                found.append((float(bound[literal] - self.literal_cost[literal]) - spent, draft, Test([literal])))
+                found.append((float(bound[literal] - self.cost[literal]) - spent, draft, Test([literal])))
             negative = tally.complement(total).bound(settings.f_target, settings.z)
-            net = negative - _negation(True) * self.literal_cost
+            net = negative - NEGATION * self.cost
             literal = int(np.argmax(net))
             if literal not in used and negative[literal] > bound[literal]:
                 found.append((float(net[literal]) - spent, draft, Test([literal], True)))
@@ -180,77 +132,3 @@ class _Search:
             Draft([*draft.parts, part], draft.rows[problem.holds(part.literals, draft.rows) ^ part.negated], score)
             for score, draft, part in found[: settings.beam]
         ]
-
-    # --- growing sets -------------------------------------------------------------------------------------------------
-
-    def _grow(self, draft: Draft, uncovered: BoolArray, left: int) -> Draft:
-        rows = np.flatnonzero(uncovered)
-        parts = [Test(list(part.literals), part.negated) for part in draft.parts]
-        for _ in range(2):
-            for index, part in enumerate(parts):
-                if self.problem.is_flag[part.literals[0]]:
-                    continue
-                inside = self._satisfying(parts, rows, index)
-                budget = left - sum(len(p.literals) for p in parts) + len(part.literals)
-                if part.negated:
-                    part.literals = self._negated_members(part, inside, budget)
-                else:
-                    part.literals = self._members(part, inside, budget)
-        return Draft(parts, self._satisfying(parts, rows, None), draft.score)
-
-    def _satisfying(self, parts: list[Test], rows: IntArray, but: int | None) -> IntArray:
-        for index, part in enumerate(parts):
-            if index != but:
-                rows = rows[self.problem.holds(part.literals, rows) ^ part.negated]
-        return rows
-
-    def _members(self, part: Test, rows: IntArray, budget: int) -> list[int]:
-        """Members of the part's family that gain on rows where the other parts hold, strongest first."""
-        problem, settings = self.problem, self.settings
-        family = int(problem.family[part.literals[0]])
-        nested = len(FAMILIES[family].columns) > 1
-        in_family = np.flatnonzero(problem.family == family)
-        free = np.zeros(len(problem), bool)
-        free[rows] = True
-        tally = problem.family_tally(family, rows)
-        chosen: list[int] = []
-        refused: set[int] = set()
-        while len(chosen) < budget:
-            bound = (tally.bound(settings.f_target, settings.z) - self.member_cost)[in_family]
-            order = np.argsort(-bound, kind="stable")
-            good = [g for g in in_family[order[bound[order] > 0]].tolist() if g not in refused and g not in chosen]
-            if not nested:
-                return [g for g in good if self._member_supported(g, free)][:budget] or part.literals
-            best = next((g for g in good if self._member_supported(g, free)), None)
-            if best is None:
-                break
-            refused.update(good[: good.index(best)])
-            chosen.append(best)
-            # Members of a family with several slots overlap: what one covers is no gain for the next.
-            held = problem.rows_of(best)
-            held = held[free[held]]
-            free[held] = False
-            tally = tally.minus(problem.family_tally(family, held))
-        return chosen or part.literals
-
-    def _negated_members(self, part: Test, rows: IntArray, budget: int) -> list[int]:
-        """Members whose exclusion gains."""
-        problem, settings = self.problem, self.settings
-        in_family = np.flatnonzero(problem.family == problem.family[part.literals[0]])
-        tally = problem.family_tally(int(problem.family[part.literals[0]]), rows)
-        flipped = Tally(
-            tally.total, tally.total - tally.active, tally.total_squares, tally.total_squares - tally.active_squares
-        )
-        # Excluding a position gains f - 2 active: the gain of covering it, with its sign turned.
-        loss = -tally.gain(settings.f_target) - settings.z * np.sqrt(
-            (2 - settings.f_target) ** 2 * tally.active_squares
-            + settings.f_target**2 * (flipped.total_squares - tally.active_squares)
-        )
-        bound = (loss - self.member_cost)[in_family]
-        order = np.argsort(-bound, kind="stable")
-        good = [int(in_family[i]) for i in order if bound[i] > 0][:budget]
-        return good or part.literals
-
-    def _member_supported(self, literal: int, free: BoolArray) -> bool:
-        held = self.problem.rows_of(literal)
-        return self.problem.distinct_documents(held[free[held]]) >= self.problem.min_documents

@@ -33,10 +33,14 @@ class Tally:
         """Sum of w (2 active - f)."""
         return 2 * self.active - f * self.total
 
+    def deviation(self, f: float) -> Floats:
+        """Standard error of the gain."""
+        squares = (2 - f) ** 2 * self.active_squares + f**2 * (self.total_squares - self.active_squares)
+        return np.asarray(np.sqrt(np.maximum(squares, 0)))
+
     def bound(self, f: float, z: float) -> Floats:
         """Gain less z of its standard errors."""
-        squares = (2 - f) ** 2 * self.active_squares + f**2 * (self.total_squares - self.active_squares)
-        return np.asarray(self.gain(f) - z * np.sqrt(np.maximum(squares, 0)))
+        return self.gain(f) - z * self.deviation(f)
 
     def minus(self, other: Tally) -> Tally:
         """Counts over the rows of this tally that are not in the other."""

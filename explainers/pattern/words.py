@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -29,12 +30,16 @@ def label(rule: Rule, shares: Sequence[float], threshold: float) -> str:
     text = _short(literals[0], 3, subject=True)
     for literal in literals[1:]:
         longer = f"{text} {_short(literal, 2, subject=False)}"
-        if len(longer.split()) <= MAX_LABEL_WORDS:
+        if len(_words(longer)) <= MAX_LABEL_WORDS:
             text = longer
-    if len(groups) > 1 and len(text.split()) + 2 <= MAX_LABEL_WORDS:
+    if len(groups) > 1 and len(_words(text)) + 2 <= MAX_LABEL_WORDS:
         text += " and others"
-    words = text.split(" ")
-    return " ".join(words[:MAX_LABEL_WORDS]) if len(text.split()) > MAX_LABEL_WORDS else text
+    return " ".join(_words(text)[:MAX_LABEL_WORDS])
+
+
+def _words(text: str) -> list[str]:
+    """Words of a label; what stands in quotation marks counts as one, white space and all."""
+    return re.findall(r"“[^”]*”\S*|\S+", text)
 
 
 def input_half(rule: Rule, shares: Sequence[float], threshold: float) -> str:

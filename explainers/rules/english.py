@@ -147,7 +147,7 @@ def _comparison(literal: Compare) -> str:
         return exact if value or operator != "=" else "in lines without indentation"
     return {
         "<": f"within {_number(value)} tokens of a line break", ">": f"more than {value} tokens after a line break",
-        "=": f"{_number(value) or 'no'} tokens after a line break",
+        "=": f"{_number(value) if value else 'no'} tokens after a line break",
     }[operator]  # fmt: skip
 
 

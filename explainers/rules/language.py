@@ -171,7 +171,7 @@ def _unquote(token: Token) -> str:
     try:
         text = json.loads(str(token))
     except json.JSONDecodeError as error:
-        raise _at(token, RuleError(f"{token} is not a quoted text (JSON's escapes)")) from error
+        raise _at(token, RuleError(f"{str(token)!r} is not a text in JSON's notation")) from error
     return str(text)
 
 

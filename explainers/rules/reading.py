@@ -147,7 +147,8 @@ class Reading:
             if "\n" in part:
                 line, since = part.rpartition("\n")[2], 0
             else:
-                line, since = line + part if not line.strip(" \t") else line, since + 1
+                # A beginning-of-sequence token begins the first line as a newline would.
+                line, since = (line if line.strip(" \t") else line + part), since + int(i > 0 or bool(part))
             indent[i] = len(line) - len(line.lstrip(" \t"))
             column[i] = since
         return {"indent": indent, "column": column}

@@ -16,7 +16,6 @@ from neurogloss.errors import UsageError
 from neurogloss.render.console import has_colour
 from neurogloss.render.text import clean, number, score, visible
 from neurogloss.render.tokens import heat_text
-from neurogloss.settings import sqlite_file
 
 if TYPE_CHECKING:
     from neurogloss.probe import Probe
@@ -55,12 +54,13 @@ def activate(
       neurogloss activate head:1:0 "Once upon a time" --subject ./stories260k --json
       cat file.py | neurogloss activate sae:res:40 -
     """
-    from neurogloss.probe import load, probe
-
     if text == "-":
         text = sys.stdin.read()
     if not text:
         raise UsageError("There is no text to run. Give some after the unit, or pipe it in with '-'.")
+    call.load_libraries()
+    from neurogloss.probe import load, probe
+
     name, folders = subject_of(call, subject, unit, pairs(dictionary, "--dictionary"))
     found = probe(load(name, dictionaries=folders, device=device, dtype=dtype), unit, text)
     call.emit(found, *_page(found, has_colour(call.out)))
@@ -70,6 +70,8 @@ def subject_of(call: Call, subject: str | None, unit: str, given: Mapping[str, s
     """Which model to load, and with which dictionaries: as given, else as the campaign that last studied the unit."""
     if subject is not None:
         return subject, dict(given)
+    from neurogloss.settings import sqlite_file
+
     file = sqlite_file(call.settings.database)
     if file is not None and not file.is_file():
         return "pycode", dict(given)

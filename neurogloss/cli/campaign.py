@@ -128,14 +128,15 @@ def run(
       neurogloss campaign run demo --dry-run
       neurogloss campaign run --subject gpt2 --corpus stdlib: --units 'mlp:5:*'
     """
-    from agent.spec import load_spec
-    from neurogloss.cli.running import run_campaign
-
     if spec is None and subject is None:
         raise UsageError(
             "What is to be described? Give a YAML file, 'demo' for the built-in campaign, or at least\n"
             "--subject MODEL --corpus CORPUS --units PATTERN. See neurogloss campaign run --help."
         )
+    call.load_libraries()
+    from agent.spec import load_spec
+    from neurogloss.cli.running import run_campaign
+
     overrides: dict[str, Any] = {
         "name": name, "subject": subject, "units": units or None, "sample": sample,
         "dictionaries": dict(pairs(dictionary, "--dictionary")) or None, "corpus": corpus,
@@ -178,6 +179,7 @@ def resume(
     with call.database() as database:
         known = store.get_campaign(database, name)
 
+    call.load_libraries()
     from agent.campaign import resume_spec
     from neurogloss.cli.running import run_campaign
 

@@ -57,6 +57,7 @@ def build(
 
       neurogloss index build --subject pycode --corpus stdlib: --units 'mlp:*:*' --units 'head:*:*'
     """
+    call.load_libraries()
     from neurogloss.probe import load
     from tools.corpora import load_corpus, require_enough
     from tools.index import IndexSettings, Progress, build_index, describe

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
+from rich.text import Text
 
 from neurogloss.errors import ExitCode, UsageError, failure_of
-from neurogloss.render.console import make_console, print_json, print_to
+from neurogloss.render.console import make_console, print_json, print_message, print_to
+from neurogloss.render.text import clean
 
 if TYPE_CHECKING:
     from neurogloss.settings import Settings
@@ -82,6 +84,15 @@ class Call:
 
         return store.open_database(self.settings.database, create=create)
 
+    def load_libraries(self) -> None:
+        """Loads what runs models, which takes seconds the first time; says so, lest it looks stuck."""
+        if "torch" not in sys.modules:
+            self.err.print("Loading the model libraries …", style="dim")
+        import transformers
+
+        # Our own progress is shown; theirs would be drawn over it.
+        transformers.utils.logging.disable_progress_bar()
+
     def emit(self, value: Any, *renderables: RenderableType) -> None:
         """Prints a result: `value` as JSON where that was asked for, else the renderables."""
         if self.json:
@@ -142,18 +153,10 @@ def guarded(options: Shared, run: Callable[[], None]) -> None:
 
             sys.stderr.write(traceback.format_exc())
         failure = failure_of(error)
-        from neurogloss.render.text import clean
-
         message = "\n".join(clean(line) for line in failure.message.splitlines())
         style = "yellow" if failure.code == ExitCode.INTERRUPTED else "red"
-        _print_message(make_console(sys.stderr, colour=not options.no_color), message, style)
+        print_message(make_console(sys.stderr, colour=not options.no_color), Text(message, style))
         raise typer.Exit(int(failure.code)) from error
-
-
-def _print_message(console: Console, message: str, style: str) -> None:
-    from rich.text import Text
-
-    console.print(Text(message, style), soft_wrap=True)
 
 
 def pairs(values: list[str] | None, option: str) -> Mapping[str, str]:

@@ -18,6 +18,7 @@ from neurogloss.cli.campaign import summary_of
 from neurogloss.cli.options import Call
 from neurogloss.cli.watch import Watcher, estimate_line, stopping_on_ctrl_c
 from neurogloss.errors import ExitCode
+from neurogloss.render.console import print_message
 from neurogloss.render.progress import make_display
 from neurogloss.render.text import clean
 from neurogloss.settings import sqlite_file
@@ -37,6 +38,7 @@ def run_campaign(call: Call, spec: CampaignSpec, *, dry_run: bool, yes: bool, re
     """
     estimates: list[Estimate] = []
     with make_display(call.err) as display, stopping_on_ctrl_c(display) as stop, _database(call, dry_run) as database:
+        watcher = Watcher(display, tell_estimate=not dry_run)
 
         def confirm(estimate: Estimate) -> bool:
             estimates.append(estimate)
@@ -45,7 +47,7 @@ def run_campaign(call: Call, spec: CampaignSpec, *, dry_run: bool, yes: bool, re
             return yes or estimate.seconds < _LONG or display.ask("Begin?")
 
         summary = run_agent(
-            spec, db=database, home=call.settings.home.expanduser(), observer=Watcher(display), stop=stop,
+            spec, db=database, home=call.settings.home.expanduser(), observer=watcher, stop=stop,
             confirm=confirm, retry_failed=retry_failed,
         )  # fmt: skip
     if dry_run:
@@ -55,7 +57,7 @@ def run_campaign(call: Call, spec: CampaignSpec, *, dry_run: bool, yes: bool, re
     elif summary is None:
         call.emit({"estimate": estimates[0], "summary": None}, Text("Nothing was begun."))
     else:
-        _finish(call, summary)
+        _finish(call, summary, watcher.limit)
 
 
 @contextmanager
@@ -70,19 +72,17 @@ def _database(call: Call, dry_run: bool) -> Iterator[str]:
         yield database
 
 
-def _finish(call: Call, summary: Summary) -> None:
+def _finish(call: Call, summary: Summary, limit: str | None) -> None:
     """Prints what came of it, and what is left to do."""
     told, *page = summary_of(call, summary.campaign, _SHOWN)
     value: dict[str, Any] = {"run": summary.to_json(), **told}
     call.emit(value, *page)
-    line = _ending(summary)
-    if line is not None:
-        call.err.print(line, soft_wrap=True)
+    print_message(call.err, _ending(summary, limit))
     if summary.status == "interrupted":
         raise typer.Exit(int(ExitCode.INTERRUPTED))
 
 
-def _ending(summary: Summary) -> Text | None:
+def _ending(summary: Summary, limit: str | None) -> Text:
     """What is to be said after the results: why it stopped and how to go on."""
     again = f"neurogloss campaign resume {clean(summary.campaign)}"
     left = summary.tally.pending + summary.tally.leased
@@ -91,11 +91,11 @@ def _ending(summary: Summary) -> Text | None:
     if summary.status == "done":
         return Text("Done.", "green")
     if summary.status == "interrupted":
-        return Text(f"Stopped; {left} units are left and nothing is lost. Go on with: {again}", "yellow")
+        return Text(f"Stopped; {left} units are left and nothing is lost. Go on with:\n  {again}", "yellow")
     if summary.status == "running":
         return Text(f"Another process is still at work on {left} units of this campaign.", "yellow")
     return Text(
-        f"Not done: {clean(summary.reason or summary.status)}; {left} units are left. "
-        f"Go on with a larger limit, for example: {again} --budget-units N",
+        f"Not done: {clean(summary.reason or summary.status)}; {left} units are left. Go on with a larger limit:\n"
+        f"  {again} --budget-{(limit or 'units').replace('_', '-')} N",
         "yellow",
     )

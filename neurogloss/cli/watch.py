@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from types import FrameType
 from rich.text import Text
 
 from agent.progress import Estimate, IndexProgress, Observer, Summary, Tally, UnitDone
+from neurogloss.errors import ExitCode
 from neurogloss.render.progress import INDEX_STAGES, Display, Stage
 from neurogloss.render.text import clean, count, duration, fit, interval, verdict
 
@@ -25,8 +27,11 @@ _PHASES = {
 class Watcher(Observer):
     """Passes a campaign's events on to a display."""
 
-    def __init__(self, display: Display) -> None:
+    def __init__(self, display: Display, *, tell_estimate: bool = True) -> None:
+        self._tell_estimate = tell_estimate
         self._display = display
+        self.limit: str | None = None
+        """The limit of the budget that was reached: 'units', 'seconds' or 'tool_calls'."""
         self._at_work: list[str] = []
         self._stage: tuple[str, float, int] | None = None
 
@@ -37,7 +42,8 @@ class Watcher(Observer):
 
     def estimate(self, estimate: Estimate) -> None:
         """Says what it will cost."""
-        self._display.say(Text(estimate_line(estimate)))
+        if self._tell_estimate:
+            self._display.say(Text(estimate_line(estimate)))
 
     def index_progress(self, progress: IndexProgress) -> None:
         """Moves the index's bar."""
@@ -83,7 +89,8 @@ class Watcher(Observer):
         )  # fmt: skip
 
     def budget(self, limit: str, spent: float, allowed: float) -> None:
-        """Says which limit was reached."""
+        """Says which limit was reached, and keeps it."""
+        self.limit = limit
         told = f"The budget of {count(allowed)} {limit.replace('_', ' ')} is used up ({count(spent)} spent)."
         self._display.say(Text(told, "yellow"))
 
@@ -115,12 +122,19 @@ def estimate_line(estimate: Estimate) -> str:
 
 @contextmanager
 def stopping_on_ctrl_c(display: Display) -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C (or a polite SIGTERM) sets; a second Ctrl-C interrupts at once."""
+    """An event that the first Ctrl-C (or SIGTERM) sets; a second one ends the process at once.
+
+    At once means without waiting for the workers, as a kill would: what is committed stays, and the next run takes up
+    the rest.
+    """
     stop = threading.Event()
 
     def on_signal(number: int, frame: FrameType | None) -> None:
         if stop.is_set():
-            raise KeyboardInterrupt
+            # Raw writes: a lock of the display may be held by what this interrupts.
+            show_cursor = b"\x1b[?25h" if os.isatty(2) else b""
+            os.write(2, show_cursor + b"\nStopped at once. What was committed is kept; the same command goes on.\n")
+            os._exit(int(ExitCode.INTERRUPTED))
         stop.set()
         display.say(Text("Stopping after the step in flight. Press Ctrl-C again to stop at once.", "yellow"))
 

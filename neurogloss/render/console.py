@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 #: Width where standard output is not a terminal and COLUMNS is not set.
 _WIDTH = 80
@@ -60,6 +61,11 @@ def print_json(value: Any, stream: IO[str] | None = None) -> None:
     stream = stream if stream is not None else sys.stdout
     json.dump(to_plain(value), stream, indent=2, allow_nan=False)
     stream.write("\n")
+
+
+def print_message(console: Console, message: Text) -> None:
+    """Prints a message: broken at words on a terminal, with its own lines alone elsewhere, for logs and searches."""
+    console.print(message, soft_wrap=not console.is_terminal)
 
 
 def print_to(console: Console, *renderables: RenderableType) -> None:

@@ -63,7 +63,8 @@ def unit_page(page: UnitPage, *, colour: bool, width: int, examples: int = 8) ->
     for polarity in ("+", "-"):
         shown = _strongest(page.examples, polarity, examples)
         if shown:
-            parts.append(_heading(f"Strongest examples, {_POLARITY[polarity]} side"))
+            legend = "" if colour else "  «strongest» ‹half of it or more›"
+            parts.append(_heading(f"Strongest examples, {_POLARITY[polarity]} side").append(legend, "not bold dim"))
             parts += [_examples(shown, width, colour), Text()]
     weights = _profile(page.profile)
     parts += [_heading("What its weights say"), weights, Text()] if weights is not None else []

@@ -150,7 +150,7 @@ class LiveDisplay:
 
     def say(self, text: Text) -> None:
         """One line that stays above the bar."""
-        self._console.print(text, soft_wrap=True)
+        self._console.print(text)
 
     def latest(self, text: Text) -> None:
         """A result among the last few."""
@@ -168,15 +168,13 @@ class LiveDisplay:
         stage, parts = self._stage, list[RenderableType]()
         parts.extend(Text(fit(t.plain, self._console.width - 1), t.style, spans=t.spans) for t in self._latest)
         if stage is not None:
+            numbers = f"{100 * stage.share:3.0f} %  {stage.numbers()}"
+            room = self._console.width - len(stage.title) - len(numbers) - 3
             bar = Table.grid(padding=(0, 1))
             bar.add_column(no_wrap=True)
-            bar.add_column(width=max(10, min(40, self._console.width - len(stage.title) - 52)))
+            bar.add_column(width=max(6, min(40, room)))
             bar.add_column(no_wrap=True)
-            bar.add_row(
-                Text(stage.title, "bold"),
-                ProgressBar(total=1.0, completed=stage.share),
-                Text(f"{100 * stage.share:3.0f} %  {stage.numbers()}"),
-            )
+            bar.add_row(Text(stage.title, "bold"), ProgressBar(total=1.0, completed=stage.share), Text(numbers))
             parts.append(bar)
         if self._current:
             names = ", ".join(clean(unit) for unit in self._current)

@@ -24,15 +24,22 @@ def intensity(value: float, scale: float) -> Style:
     return Style(bgcolor=background, color=colour)
 
 
-def piece(token: str, value: float, scale: float, *, peak: bool, colour: bool) -> Text:
-    """One token with its strength: a background, or ``«peak»`` and ``‹others above half of it›`` without colour."""
-    shown = visible(token)
+def marked(tokens: Sequence[str], values: Sequence[float], peak: int, scale: float, *, colour: bool) -> list[Text]:
+    """The tokens with their strengths: backgrounds, or without colour ``«peak»`` and ``‹runs above half›``."""
+    shown = [visible(token) for token in tokens]
     if colour:
-        style = intensity(value, scale)
-        return Text(shown, style + Style(bold=True, underline=True) if peak else style)
-    if peak:
-        return Text(f"«{shown}»")
-    return Text(f"‹{shown}›" if scale > 0 and abs(value) >= 0.5 * scale else shown)
+        styles = [intensity(value, scale) for value in values]
+        return [
+            Text(text, style + Style(bold=True, underline=True) if i == peak else style)
+            for i, (text, style) in enumerate(zip(shown, styles, strict=True))
+        ]
+    strong = [i != peak and scale > 0 and abs(value) >= 0.5 * scale for i, value in enumerate(values)]
+    pieces = []
+    for i, text in enumerate(shown):
+        before = "‹" if strong[i] and not (i > 0 and strong[i - 1]) else ""
+        after = "›" if strong[i] and not (i + 1 < len(strong) and strong[i + 1]) else ""
+        pieces.append(Text(f"«{text}»" if i == peak else f"{before}{text}{after}"))
+    return pieces
 
 
 def keyword_line(
@@ -52,10 +59,7 @@ def keyword_line(
     """
     signed = [a if a * sign > 0 else 0.0 for a in activations]
     full = scale if scale is not None else max((abs(a) for a in signed), default=0.0)
-    pieces = [
-        piece(token, value, full, peak=i == peak, colour=colour)
-        for i, (token, value) in enumerate(zip(tokens, signed, strict=True))
-    ]
+    pieces = marked(tokens, signed, peak, full, colour=colour)
     column = width * 5 // 8
     middle = pieces[peak] if pieces else Text("")
     left = _take(list(reversed(pieces[:peak])), column, from_left=False)
@@ -103,8 +107,8 @@ def heat_text(tokens: Sequence[str], activations: Sequence[float], *, colour: bo
     scale = max((abs(a) for a in activations), default=0.0)
     strongest = max(range(len(tokens)), key=lambda i: abs(activations[i]), default=-1) if scale > 0 else -1
     out = Text()
-    for i, (token, value) in enumerate(zip(tokens, activations, strict=True)):
-        out.append_text(piece(token, value, scale, peak=i == strongest, colour=colour))
+    for token, part in zip(tokens, marked(tokens, activations, strongest, scale, colour=colour), strict=True):
+        out.append_text(part)
         if token.endswith("\n"):
             out.append("\n")
     return out

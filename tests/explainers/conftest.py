@@ -10,17 +10,17 @@ import pytest
 
 from tools.types import Sample, UnitId
 
-NOUNS = "cat dog bird house garden river stone apple king queen".split()
-VERBS = "running jumping saw found ate took wanted walking sleeping liked".split()
-PLACES = "in on under near behind of".split()
+NOUNS = ["cat", "dog", "bird", "house", "garden", "river", "stone", "apple", "king", "queen"]
+VERBS = ["running", "jumping", "saw", "found", "ate", "took", "wanted", "walking", "sleeping", "liked"]
+PLACES = ["in", "on", "under", "near", "behind", "of"]
 Activation = Callable[[str, int, list[str]], float]
 
 
 def cut(text: str) -> list[str]:
-    """Tokens of at most three characters; a space belongs to the word that follows it."""
+    """Tokens of at most four characters; a space belongs to the word that follows it."""
     pieces: list[str] = []
     for word in text.replace(" ", "\0 ").split("\0"):
-        pieces += [word[i : i + 3] for i in range(0, len(word), 3)] if word else []
+        pieces += [word[i : i + 4] for i in range(0, len(word), 4)] if word else []
     return pieces
 
 
@@ -53,7 +53,8 @@ class MemoryView:
             for _ in range(8):
                 words += [
                     rng.choice(["The", "A"]), rng.choice(NOUNS), rng.choice(VERBS),
-                    rng.choice(PLACES), rng.choice(["the", "a"]), rng.choice(NOUNS) + rng.choice([".", ",", "!"]),
+                    rng.choice(PLACES), rng.choice(["the", "a", "one"]),
+                    rng.choice(NOUNS) + rng.choice([".", ",", "!"]),
                 ]  # fmt: skip
             contexts.append(["<s>", *cut(" ".join(words))])
         self.texts = MemoryTexts(contexts)

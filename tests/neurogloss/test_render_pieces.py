@@ -76,6 +76,8 @@ def test_examples_fit_their_width_and_keep_the_peak_at_one_column(peak: int, col
 def test_peak_is_marked_where_there_is_no_colour() -> None:
     line = keyword_line([" the", " cat", " sat"], [0.6, 0.1, 1.0], 2, width=60, colour=False)
     assert "‹·the›·cat«·sat»" in line.plain
+    run = keyword_line(["a", "b", "c", "d", "e"], [0.1, 0.9, 0.8, 1.0, 0.7], 3, width=60, colour=False)
+    assert "a‹bc›«d»‹e›" in run.plain
     negative = keyword_line(["a", "b"], [5.0, -1.0], 1, width=40, sign=-1, colour=False)
     assert "a«b»" in negative.plain
 

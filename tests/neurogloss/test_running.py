@@ -130,6 +130,39 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(run: Run, plan: Path, tmp_pa
     assert json.loads(resumed.out)["run"]["status"] == "done"
 
 
+TWICE = """
+import threading, time
+from neurogloss.cli.watch import stopping_on_ctrl_c
+from neurogloss.render.console import make_console
+from neurogloss.render.progress import PlainDisplay
+import sys
+threading.Thread(target=time.sleep, args=(60,)).start()
+with stopping_on_ctrl_c(PlainDisplay(make_console(sys.stderr))) as stop:
+    print("ready", flush=True)
+    stop.wait(30)
+    print("first", flush=True)
+    time.sleep(30)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
+def test_a_second_ctrl_c_does_not_wait_for_workers(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", TWICE],
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for expected in ("ready", "first"):
+            assert process.stdout.readline().strip() == expected
+            process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert "Stopped at once" in err
+
+
 def test_an_index_is_built_once_and_described(run: Run, tiny_gpt2_folder: Path, tiny_corpus_file: Path) -> None:
     args = ["index", "build", "--subject", tiny_gpt2_folder, "--corpus", tiny_corpus_file, "--units", "mlp:0:0-7"]
     first = run(*args)

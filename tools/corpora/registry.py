@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import tools.corpora
 from tools.corpora.corpus import Document
 
 
@@ -63,6 +62,6 @@ def register_suffix(*suffixes: str) -> Callable[[Reader], Reader]:
 
 def readers() -> tuple[dict[str, Reader], dict[str, Reader]]:
     """All readers, by scheme and by suffix: of all modules of this package, so that a new one is one new file."""
-    for module in pkgutil.iter_modules(tools.corpora.__path__):
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
         importlib.import_module(f"tools.corpora.{module.name}")
     return dict(sorted(_SCHEMES.items())), dict(sorted(_SUFFIXES.items()))

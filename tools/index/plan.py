@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -47,32 +48,62 @@ def write_texts(folder: Path, subject: Subject, corpus: Corpus, settings: IndexS
     if body < 1:
         raise CorpusError(f"A context of {settings.length} tokens has no room beside the tokenizer's special tokens.")
     contexts: list[tuple[int, int, int, int]] = []  # start, length, document, number within the document
-    splits: list[int] = []
     total = 0
     with open(folder / "tokens.bin", "wb") as file:
-        for number, document in enumerate(corpus.documents):
-            if settings.max_tokens is not None and total >= settings.max_tokens:
-                break
-            splits.append(SPLITS.index(corpus.split_of(number)))
-            ids = subject.encode(document.text)
-            ids = ids[len(prefix) : len(ids) - len(suffix)]
-            for chunk, start in enumerate(range(0, len(ids), body)):
-                row = prefix + ids[start : start + body] + suffix
-                if len(row) > 1:
-                    file.write(np.asarray(row, dtype="<i4").tobytes())
-                    contexts.append((total, len(row), number, chunk))
-                    total += len(row)
-            if number % 100 == 0:
-                progress(total)
+        cut = _contexts(subject, corpus, (prefix, suffix), body, progress)
+        chosen = cut if settings.max_tokens is None else _drawn(cut, corpus, settings.max_tokens, settings.seed)
+        for number, chunk, row in chosen:
+            file.write(np.asarray(row, dtype="<i4").tobytes())
+            contexts.append((total, len(row), number, chunk))
+            total += len(row)
         file.flush()
         os.fsync(file.fileno())
     if not contexts:
         raise CorpusError(f"The corpus {corpus.spec} holds no tokens to index.")
     table = np.array(contexts, dtype=np.int64)
-    ids_of = [document.id for document, _ in zip(corpus.documents, splits, strict=False)]
-    _write_tables(folder, table, np.array(splits, dtype=np.int64), ids_of, settings)
+    ids = [document.id for document in corpus.documents]
+    splits = np.array([SPLITS.index(corpus.split_of(number)) for number in range(len(ids))], dtype=np.int64)
+    _write_tables(folder, table, splits, ids, settings)
     write_json(folder / "vocabulary.json", [subject.pieces([i])[0] for i in range(len(subject.tokenizer))])
-    write_json(folder / "texts.json", {"tokens": total, "contexts": len(table), "documents": len(splits)})
+    write_json(folder / "texts.json", {"tokens": total, "contexts": len(table), "documents": len(np.unique(table[:, 2]))})
+
+
+Context = tuple[int, int, list[int]]
+"""A context before it has a place: number of its document, its number within it, token ids."""
+
+
+def _contexts(
+    subject: Subject, corpus: Corpus, frame: tuple[list[int], list[int]], body: int, progress: Callable[[int], None]
+) -> Iterator[Context]:
+    """All contexts of the corpus, in its order."""
+    prefix, suffix = frame
+    total = 0
+    for number, document in enumerate(corpus.documents):
+        ids = subject.encode(document.text)
+        ids = ids[len(prefix) : len(ids) - len(suffix)]
+        for chunk, start in enumerate(range(0, len(ids), body)):
+            row = prefix + ids[start : start + body] + suffix
+            if len(row) > 1:
+                total += len(row)
+                yield number, chunk, row
+        if number % 20 == 0:
+            progress(total)
+
+
+def _drawn(contexts: Iterator[Context], corpus: Corpus, tokens: int, seed: int) -> list[Context]:
+    """A uniform draw of contexts with about `tokens` tokens in all, in the corpus's order.
+
+    Contexts and not documents are drawn, so that a limited index still sees as many documents as it can: intervals are
+    clustered by document, and a few long ones say little.
+    """
+    kept: list[tuple[int, int, int, list[int]]] = []  # a heap with the last in the order of draws on top
+    total = 0
+    for number, chunk, row in contexts:
+        heapq.heappush(kept, (-_draw(seed, f"draw\0{corpus.documents[number].id}", chunk), number, chunk, row))
+        total += len(row)
+        while total - len(kept[0][3]) >= tokens:
+            total -= len(heapq.heappop(kept)[3])
+    return sorted((number, chunk, row) for _, number, chunk, row in kept)
 
 
 def _frame(subject: Subject) -> tuple[list[int], list[int]]:

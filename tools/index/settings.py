@@ -12,7 +12,7 @@ from tools.errors import IndexDataError
 from tools.types import Split
 
 #: Version of the files; an index of another version is built anew under another key.
-FORMAT = 1
+FORMAT = 2
 
 #: The order in which splits are stored and processed.
 SPLITS = (Split.EXPLORE, Split.REFINE, Split.SCORE, Split.AUDIT)
@@ -38,9 +38,9 @@ class IndexSettings:
     batch_tokens: int = 4096
     """Tokens in a forward pass, padding included. Changes results only by rounding."""
     max_tokens: int | None = None
-    """Use the corpus only up to about this many tokens (whole documents)."""
+    """Index about this many tokens: contexts drawn from all over the corpus by a seeded hash. None: all of them."""
     seed: int = 0
-    """Seed of the hash that chooses the panel."""
+    """Seed of the hashes that choose the panel and, under `max_tokens`, the contexts."""
     dtype: Literal["auto", "float16", "float32"] = "auto"
     """How panel activations are stored; 'auto' is float32 up to 1 GiB in all, float16 beyond."""
     checkpoint_seconds: float = 20.0

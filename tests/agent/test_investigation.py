@@ -1,0 +1,187 @@
+"""The graph of one investigation: its steps alone, its checkpoints, its evidence and the seal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph.checkpoint.memory import InMemorySaver
+
+from agent import load_spec
+from agent.bench import Bench
+from agent.budget import StoppedError
+from agent.checkpoints import open_checkpoints
+from agent.desk import Desk
+from agent.investigation import STEPS, build_graph, investigate
+from agent.ledger import Ledger
+from agent.results import result_of
+from agent.sealed import judge_edges
+from agent.state import State
+from explainers.registry import get
+from scorers.types import Null, Score
+from scorers.verdict import Verdict
+from tools.corpora import load_corpus
+from tools.errors import SealedError
+from tools.index import IndexSettings, Opening, SplitView, build_index
+from tools.subject import load_subject
+from tools.types import Split, UnitId
+
+NEURON, HEAD = UnitId("mlp:1", 1), UnitId("head:1", 0)
+
+
+@pytest.fixture(scope="module")
+def bench(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    spec = load_spec(None, tiny)
+    subject = load_subject(spec.subject, device="cpu")
+    units = [*(UnitId("mlp:1", i) for i in range(6)), *(UnitId("head:1", i) for i in range(4))]
+    panel = {Split.EXPLORE: 2000, Split.REFINE: 1000, Split.SCORE: 1000, Split.AUDIT: 500}
+    home = tmp_path_factory.mktemp("index")
+    index = build_index(subject, load_corpus(spec.corpus), units, home, IndexSettings(panel_tokens=panel))
+    bench = Bench.open(spec, subject, index, units, get("pattern"))
+    yield bench
+    bench.close()
+
+
+@pytest.fixture
+def desk(bench: Bench) -> Callable[..., Desk]:
+    def make(unit: UnitId = NEURON, stop_before: str | None = None, opened: list[str] | None = None) -> Desk:
+        def open_sealed(claim: str, polarity: str) -> SplitView:
+            if opened is not None:
+                opened.append(claim)
+            return bench.index.view(Split.SCORE, opening=Opening(claim, "simulation"))
+
+        desk = Desk(bench, unit, open_sealed, lambda: False)
+        if stop_before is not None:
+            desk.stopping = lambda: desk.stage == stop_before
+        return desk
+
+    return make
+
+
+def without_times(state: State) -> dict[str, Any]:
+    """What does not depend on the clock."""
+    cost = {name: value for name, value in state["cost"].items() if name != "seconds"}
+    events = {
+        polarity: [{k: v for k, v in event.items() if k != "seconds"} for event in found]
+        for polarity, found in state["events"].items()
+    }
+    experiments = [{**row, "seconds": 0.0} for row in state["experiments"]]
+    scores = {polarity: [{**row, "cost": {}} for row in found] for polarity, found in state["scores"].items()}
+    return {**state, "cost": cost, "events": events, "experiments": experiments, "scores": scores}
+
+
+def test_steps_run_alone_one_after_the_other(bench: Bench, desk: Callable[..., Desk]) -> None:
+    state: State = {"cost": {}}
+    calls: dict[str, float] = {}
+    for name, step in STEPS.items():
+        ledger = Ledger(bench.passes)
+        state = {**state, **step(state, desk(), ledger)}
+        calls[name] = ledger.cost["tool_calls"]
+    assert calls["triage"] == 0
+    assert calls["score"] >= 1
+    assert set(state) == {
+        "cost", "triage", "profile", "rivals", "events", "experiments", "marks", "chosen", "claims", "scores", "verdicts",
+    }  # fmt: skip
+
+
+def test_stopped_before_any_step_ends_as_if_undisturbed(desk: Callable[..., Desk], tmp_path: Path) -> None:
+    undisturbed = without_times(investigate(build_graph(InMemorySaver()), desk(), "plain"))
+    with open_checkpoints(tmp_path / "c.db") as saver:
+        graph = build_graph(saver)
+        for name in STEPS:
+            with pytest.raises(StoppedError):
+                investigate(graph, desk(stop_before=name), f"before {name}")
+    # Another connection, as another process would have it.
+    with open_checkpoints(tmp_path / "c.db") as saver:
+        graph = build_graph(saver)
+        for name in STEPS:
+            assert without_times(investigate(graph, desk(), f"before {name}")) == undisturbed
+            # An investigation that is complete but was not committed yet is not run again.
+            assert without_times(investigate(graph, desk(stop_before="triage"), f"before {name}")) == undisturbed
+
+
+def test_claim_is_fixed_before_the_seal_is_opened(desk: Callable[..., Desk]) -> None:
+    opened: list[str] = []
+    state = investigate(build_graph(InMemorySaver()), desk(opened=opened), "t")
+    assert opened == [claim["digest"] for claim in state["claims"].values()]
+    assert len(set(opened)) == len(opened)
+
+
+def test_explainer_is_given_open_splits_only(bench: Bench) -> None:
+    evidence = bench.evidence(NEURON, "+", 0.1)
+    assert {evidence.explore.split, evidence.refine.split} == {Split.EXPLORE, Split.REFINE}  # type: ignore[attr-defined]
+    score_context = bench.index.texts.contexts_of(Split.SCORE)[0]
+    with pytest.raises(SealedError):
+        evidence.explore.texts.ids(score_context)
+    with pytest.raises(SealedError):
+        bench.index.view(Split.SCORE)
+
+
+def test_experiments_hold_what_is_needed_to_run_them_again(bench: Bench, desk: Callable[..., Desk]) -> None:
+    state = investigate(build_graph(InMemorySaver()), desk(), "t")
+    edits = [row for row in state["experiments"] if row["kind"] == "token edits"]
+    assert edits
+    for row in edits:
+        arguments = row["arguments"]
+        assert arguments["subject"] == bench.subject.fingerprint
+        assert row["seed"] is not None
+        assert row["digest"]
+        for prompt in arguments["prompts"]:
+            assert prompt["ids"] == bench.explore.texts.ids(prompt["context"])[: prompt["position"] + 1].tolist()
+        (observation,) = row["observations"]
+        assert observation["hypothesis"] == f"{arguments['polarity']}1"
+        assert observation["outcome"] in ("supported", "refuted", "inconclusive")
+        # The activation that was edited is the one in the index.
+        example = observation["data"]["examples"][0]
+        panel = bench.explore.sample(NEURON)
+        at = (panel.contexts == example["context"]) & (panel.positions == example["position"])
+        assert example["effects"][0]["original"] == pytest.approx(float(panel.values[at][0]), abs=1e-3)
+
+
+def test_head_is_described_by_its_edges(bench: Bench, desk: Callable[..., Desk]) -> None:
+    state = investigate(build_graph(InMemorySaver()), desk(HEAD), "t")
+    assert {"previous", "induction", "baseline"} <= state["profile"]["edges"].keys()
+    assert state["profile"]["strongest_edges"]
+    assert state["profile"]["writes"]
+    result = result_of(state, bench, HEAD)
+    assert result.unit.layer == 1
+    assert "atten" in result.descriptions[0].input_half
+
+
+def test_dead_unit_ends_after_triage(bench: Bench, desk: Callable[..., Desk], monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    real = bench.explore.statistics(NEURON)
+    silent = replace(real, minimum=0.0, maximum=0.0, quantiles=dict.fromkeys(real.quantiles, 0.0))
+    monkeypatch.setattr(bench.explore, "statistics", lambda unit: silent)
+    state = investigate(build_graph(InMemorySaver()), desk(), "t")
+    result = result_of(state, bench, NEURON)
+    (description,) = result.descriptions
+    assert result.skipped == description.label == f"never active on {real.tokens:,} tokens"
+    assert description.verdict_input == "untested"
+    assert not description.scores
+    assert (result.unit.state, result.cost.tool_calls) == ("dead", 0)
+
+
+def edge_score(value: float, low: float, high: float, even: float, p: float = 0.001) -> Score:
+    return Score(
+        scorer="edges", metric="edge_mass", value=value, low=low, high=high, n_examples=100, n_documents=20,
+        n_active=90, null_mean=None, p_value=None, split="score", predictor="edge:previous", protocol_hash="h", headline=False,
+        nulls=(Null("uniform", value, even, even, p, 1000),),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("score", "expected"),
+    [
+        (edge_score(0.8, 0.7, 0.9, 0.1), Verdict.SUPPORTED),
+        (edge_score(0.35, 0.25, 0.45, 0.1), Verdict.INCONCLUSIVE),
+        (edge_score(0.5, 0.45, 0.55, 0.4), Verdict.REFUTED),
+        (edge_score(0.1, 0.05, 0.15, 0.02), Verdict.REFUTED),
+        (edge_score(0.8, 0.7, 0.9, 0.1, p=0.2), Verdict.INCONCLUSIVE),
+    ],
+)
+def test_role_of_a_head_is_judged_by_mass_and_lift(score: Score, expected: Verdict) -> None:
+    assert judge_edges(score, 0.05).verdict is expected
