@@ -11,6 +11,7 @@ import numpy as np
 import store
 from store.queries import list_campaigns
 from tools.corpora import Corpus
+from tools.errors import IndexDataError
 from tools.index import IndexSettings
 from tools.index.manifest import NAME, compress, read_manifest
 from tools.subject import Subject
@@ -79,7 +80,10 @@ def index_is_there(
     for path in (home / "indexes").glob(f"*/{NAME}"):
         if path.parent.name.endswith(".building"):
             continue
-        manifest = read_manifest(path.parent)
+        try:
+            manifest = read_manifest(path.parent)
+        except IndexDataError:
+            continue  # of another version or damaged: if it is ours, building it says so
         if (
             manifest["subject"]["fingerprint"] == subject.fingerprint
             and manifest["corpus"]["id"] == corpus.id

@@ -1,4 +1,4 @@
-"""Describe a model's units, and the same units of its twin with shuffled weights, and compare the shares described well.
+"""Describe a model's units and those of its twin with shuffled weights; compare the shares that are described well.
 
     python benchmarks/shuffled_weights.py --subject pycode --corpus stdlib: --units 'mlp:*:*' --units 'head:*:*'
 

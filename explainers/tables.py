@@ -40,7 +40,7 @@ class TablePredictor:
 
     def entries_above(self, threshold: float) -> int:
         """Entries that predict 'active': what the table's length would be as a rule."""
-        return sum(mean > threshold for mean in self.means.values())
+        return sum(1 for mean in self.means.values() if mean > threshold)
 
     def _keys(self, texts: TextSource, contexts: IntArray, positions: IntArray) -> list[tuple[str, ...]]:
         keys: list[tuple[str, ...]] = [()] * len(contexts)

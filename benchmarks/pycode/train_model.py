@@ -177,9 +177,19 @@ def main() -> None:
     print(f"{len(train):,} training tokens, {len(test):,} held out, {characters:.2f} characters a token", flush=True)
 
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=CONTEXT, n_embd=192, n_layer=4, n_head=6, n_inner=768,
-        activation_function="relu", resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
-        bos_token_id=bos, eos_token_id=bos, pad_token_id=tokenizer.pad_token_id,
+        vocab_size=VOCABULARY,
+        n_positions=CONTEXT,
+        n_embd=192,
+        n_layer=4,
+        n_head=6,
+        n_inner=768,
+        activation_function="relu",
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        bos_token_id=bos,
+        eos_token_id=bos,
+        pad_token_id=tokenizer.pad_token_id,
     )
     model = GPT2LMHeadModel(config)
     untrained = evaluate(model, test, bos, 100)
@@ -220,8 +230,15 @@ def main() -> None:
         if (step + 1) % 250 == 0 or step + 1 == args.steps:
             log.append({"step": step + 1, "held_out_loss": evaluate(model, test, bos, 100)})
             print(log[-1], flush=True)
-            torch.save({"model": model.state_dict(), "optimisers": [o.state_dict() for o in optimisers],
-                        "step": step + 1, "log": log}, checkpoint)
+            torch.save(
+                {
+                    "model": model.state_dict(),
+                    "optimisers": [o.state_dict() for o in optimisers],
+                    "step": step + 1,
+                    "log": log,
+                },
+                checkpoint,
+            )
 
     losses = {"model": evaluate(model, test, bos, 10**9), "untrained": untrained, **count_baselines(train, test)}
     summary = {

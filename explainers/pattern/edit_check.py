@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from tools.edits import EditEffect
 
 EXAMPLES = 6
+POOL = 12
+"""Of so many strongest examples, those with the least text before them are edited: the cost grows with that text."""
 WINDOW = 8
-REPLACEMENTS = 4
+REPLACEMENTS = 2
 SILENCED = 0.5
 """An edit silences the unit when at most this share of the activation is left."""
 
@@ -92,11 +94,13 @@ def _name(offset: int) -> str:
 
 
 def strongest(rows: Rows, n: int) -> IntArray:
-    """Rows of the n strongest positions of distinct documents, active ones only."""
+    """Rows of n strong positions of distinct documents, active ones only: of `POOL`, those earliest in their text."""
     order = np.argsort(-rows.magnitude, kind="stable")
     order = order[rows.active[order]]
     _, first = np.unique(rows.documents[order], return_index=True)
-    return order[np.sort(first)][:n].astype(np.int64)
+    pool = order[np.sort(first)][: max(n, POOL)]
+    early = np.sort(np.argsort(rows.sample.positions[pool], kind="stable")[:n])
+    return pool[early].astype(np.int64)
 
 
 def check_edits(evidence: Evidence, rows: Rows, rule: Rule) -> EditCheck | None:

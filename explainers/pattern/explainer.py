@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from explainers.pattern.edit_check import check_edits
+from explainers.pattern.grow import Settings
 from explainers.pattern.heads import head_label, head_sentence, roles
-from explainers.pattern.induce import Settings
 from explainers.pattern.learn import Learned, learn
 from explainers.pattern.plan import Rows
 from explainers.pattern.prune import Candidate, precision_recall

@@ -22,7 +22,7 @@ NEGATION = 2.0
 
 @dataclass(frozen=True)
 class Settings:
-    """How the search trades fit against length; defaults were chosen on units that no benchmark reports."""
+    """How the search trades fit against length."""
 
     f_target: float = 0.6
     """The F1 that is hoped for; a clause pays when its precision exceeds half of it."""
@@ -189,7 +189,7 @@ class Grower:
         gain = -tally.gain(settings.f_target) - settings.z * tally.deviation(settings.f_target) - self.member_cost
         bound = gain[in_family]
         order = np.argsort(-bound, kind="stable")
-        return in_family[order[bound[order] > 0]].tolist()[:budget]
+        return [int(literal) for literal in in_family[order[bound[order] > 0]][:budget]]
 
     def _supported(self, literal: int, free: BoolArray) -> bool:
         held = self.problem.rows_of(literal)

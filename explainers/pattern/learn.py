@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from explainers.pattern.induce import Settings, induce, to_clause
-from explainers.pattern.plan import Plan, PlanClause, Rows, size, tiers
+from explainers.pattern.grow import Settings
+from explainers.pattern.induce import induce, to_clause
+from explainers.pattern.plan import Plan, PlanClause, Rows, tiers
 from explainers.pattern.problem import Problem
 from explainers.pattern.prune import Candidate, Pruner
 
@@ -72,6 +73,3 @@ def learn(explore: Rows, refine: Rows, settings: Settings, *, curve: bool = Fals
     good = [candidate for candidate in path if candidate.objective >= best - TOLERANCE]
     chosen = min(good, key=lambda c: (c.size, -c.objective))
     return Learned(chosen, tuple(sorted(path, key=lambda c: -c.size)))
-
-
-__all__ = ["Learned", "Settings", "learn", "search", "size"]

@@ -15,8 +15,9 @@ from agent.campaign import run_campaign as run_agent
 from agent.progress import Estimate, Summary
 from agent.spec import CampaignSpec
 from neurogloss.cli.campaign import summary_of
+from neurogloss.cli.interrupt import stopping_on_ctrl_c
 from neurogloss.cli.options import Call
-from neurogloss.cli.watch import Watcher, estimate_line, stopping_on_ctrl_c
+from neurogloss.cli.watch import Watcher, estimate_line
 from neurogloss.errors import ExitCode
 from neurogloss.render.console import print_message
 from neurogloss.render.progress import make_display

@@ -290,3 +290,13 @@ def test_corpus_of_three_sentences_is_refused(run: Run, tmp_path: Path) -> None:
     path.write_text("One sentence.\n\nAnother one.\n\nA third.\n")
     with pytest.raises(CorpusError, match="too small"):
         run(corpus=str(path))
+
+
+def test_index_of_another_version_in_the_data_folder_does_no_harm(tiny: dict[str, Any], tmp_path: Path) -> None:
+    other = tmp_path / "indexes" / "0123456789abcdef"
+    other.mkdir(parents=True)
+    (other / "manifest.json").write_text('{"format": 0, "files": {}}')
+    spec = load_spec(None, {**tiny, "units": "mlp:1:0"})
+    summary = run_campaign(spec, db=tmp_path / "ng.db", home=tmp_path)
+    assert summary is not None
+    assert summary.status == "done"

@@ -82,7 +82,8 @@ def test_steps_run_alone_one_after_the_other(bench: Bench, desk: Callable[..., D
     assert calls["triage"] == 0
     assert calls["score"] >= 1
     assert set(state) == {
-        "cost", "triage", "profile", "rivals", "events", "experiments", "marks", "chosen", "claims", "scores", "verdicts",
+        "cost", "triage", "profile", "rivals", "events", "experiments", "marks", "chosen", "claims", "scores",
+        "verdicts",
     }  # fmt: skip
 
 
@@ -168,8 +169,8 @@ def test_dead_unit_ends_after_triage(bench: Bench, desk: Callable[..., Desk], mo
 def edge_score(value: float, low: float, high: float, even: float, p: float = 0.001) -> Score:
     return Score(
         scorer="edges", metric="edge_mass", value=value, low=low, high=high, n_examples=100, n_documents=20,
-        n_active=90, null_mean=None, p_value=None, split="score", predictor="edge:previous", protocol_hash="h", headline=False,
-        nulls=(Null("uniform", value, even, even, p, 1000),),
+        n_active=90, null_mean=None, p_value=None, split="score", predictor="edge:previous", protocol_hash="h",
+        headline=False, nulls=(Null("uniform", value, even, even, p, 1000),),
     )  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(run: Run, plan: Path, tmp_pa
 
 TWICE = """
 import threading, time
-from neurogloss.cli.watch import stopping_on_ctrl_c
+from neurogloss.cli.interrupt import stopping_on_ctrl_c
 from neurogloss.render.console import make_console
 from neurogloss.render.progress import PlainDisplay
 import sys

@@ -265,11 +265,16 @@ def test_progress_and_description(subject: Subject, units: list[UnitId], tmp_pat
     assert info.to_json()["settings"]["context"] == 20
 
 
-def test_max_tokens_stops_after_whole_documents(subject: Subject, tmp_path: Path) -> None:
-    settings = IndexSettings(context=20, max_tokens=500)
-    texts = build_index(subject, make_corpus(), expand(subject, "head:0:0"), tmp_path, settings).texts
-    assert 500 <= texts.lengths.sum() < 600
-    assert len(texts.document_ids) < 120
+def test_max_tokens_draws_contexts_from_the_whole_corpus(subject: Subject, tmp_path: Path) -> None:
+    units = expand(subject, "head:0:0")
+    whole = build_index(subject, make_corpus(), units, tmp_path, IndexSettings(context=20)).texts
+    texts = build_index(subject, make_corpus(), units, tmp_path, IndexSettings(context=20, max_tokens=500)).texts
+    assert 500 <= texts.lengths.sum() < 520
+    documents = {texts.document(context) for context in range(texts.n_contexts)}
+    assert min(documents) < 30
+    assert max(documents) >= 90
+    rows = {tuple(whole.ids(context).tolist()) for context in range(whole.n_contexts)}
+    assert all(tuple(texts.ids(context).tolist()) in rows for context in range(texts.n_contexts))
 
 
 def test_unknown_units_and_bad_settings_are_refused(

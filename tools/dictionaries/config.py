@@ -30,8 +30,8 @@ class DictionaryConfig:
     rescale_acts_by_decoder_norm: bool = False
     apply_b_dec_to_input: bool = True
     normalize_activations: str = "none"
-    """How inputs are normalised, one of `NORMALISATIONS`. ``expected_average_only_in`` is a constant that SAELens folds into the weights when
-    it saves them, so that nothing remains to be done on reading."""
+    """How inputs are normalised, one of `NORMALISATIONS`. ``expected_average_only_in`` is a constant that SAELens folds
+    into the weights when it saves them, so that nothing remains to be done on reading."""
     model_name: str | None = None
     hook_name_out: str | None = None
     prepend_bos: bool = True

@@ -65,7 +65,9 @@ def write_texts(folder: Path, subject: Subject, corpus: Corpus, settings: IndexS
     splits = np.array([SPLITS.index(corpus.split_of(number)) for number in range(len(ids))], dtype=np.int64)
     _write_tables(folder, table, splits, ids, settings)
     write_json(folder / "vocabulary.json", [subject.pieces([i])[0] for i in range(len(subject.tokenizer))])
-    write_json(folder / "texts.json", {"tokens": total, "contexts": len(table), "documents": len(np.unique(table[:, 2]))})
+    write_json(
+        folder / "texts.json", {"tokens": total, "contexts": len(table), "documents": len(np.unique(table[:, 2]))}
+    )
 
 
 Context = tuple[int, int, list[int]]
