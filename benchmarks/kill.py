@@ -1,4 +1,4 @@
-"""Kill a campaign with SIGKILL at random moments, resume it each time, and compare its database with an undisturbed one.
+"""Kill a campaign with SIGKILL at random moments, resume it each time, and compare with an undisturbed one.
 
     python benchmarks/kill.py --kills 10
 

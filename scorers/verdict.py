@@ -2,15 +2,17 @@
 
 The rule looks at one metric (F1) and asks three things of it, each of which a different kind of bad description fails:
 
-1. Is it good enough to be of use? The value must reach `target`, and its 95 % interval must stay above `floor`, so that
-   a lucky handful of examples is not enough.
+1. Is it good enough to be of use? The value must reach `target`, and its 95 % interval, corrected for chance, must stay
+   above `floor`, so that neither a lucky handful of examples nor a unit that is on most of the time is enough. A
+   corrected value is (value - null) / (1 - null) with the rotation null's mean: 0 is chance and 1 is perfect, as in
+   Cohen's kappa (Cohen 1960).
 2. Is it better than chance? Its p-value against the rotation null (the q-value, once a campaign has set it) must not
    exceed `alpha`.
 3. Is it about this unit? Where enough other units are known, the description must fit its own unit better than all but
    the share `alpha` of them (pairing null).
 
-A claim is refuted only by data that exclude its being of use: the whole interval lies below `floor`. Failing a test is
-not a refutation; everything between is inconclusive.
+A claim is refuted only by data that exclude its being of use: the whole corrected interval lies below `floor`. Failing
+a test is not a refutation; everything between is inconclusive.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ class VerdictRule:
     """Value that a supported claim reaches. F1 = 0.5: for every hit one miss and one false alarm, e.g. half of the
     activity is predicted and half of the predictions are right."""
     floor: float = 0.3
-    """Lower bound of the interval of a supported claim; a claim whose whole interval lies below it is refuted."""
+    """Lower bound of a supported claim's interval, corrected for chance; a claim whose whole corrected interval lies
+    below it is refuted."""
     alpha: float = 0.05
     """Largest p-value or q-value of a supported claim, against each null."""
 
@@ -84,12 +87,22 @@ def judge(scores: Sequence[Score], rule: VerdictRule | None = None) -> Judgement
     if score.low is None or score.high is None:
         return Judgement(Verdict.INCONCLUSIVE, (f"{rule.metric} has no interval: the sample is a single document",))
     ends = f"{rule.metric} {score.value:.2f} [{score.low:.2f}, {score.high:.2f}]"
-    if score.high < rule.floor:
-        return Judgement(Verdict.REFUTED, (f"{ends} lies below {rule.floor:g}",))
+    if above_chance(score.high, score) < rule.floor:
+        return Judgement(Verdict.REFUTED, (f"{ends}{_chance(score)} lies below {rule.floor:g}",))
     failed = _failures(score, rule, ends)
     if failed:
         return Judgement(Verdict.INCONCLUSIVE, tuple(failed))
     return Judgement(Verdict.SUPPORTED, (f"{ends} reaches {rule.target:g} and stays above {rule.floor:g}",))
+
+
+def above_chance(value: float, score: Score) -> float:
+    """A value of the score's metric, corrected for chance: 0 where the null's mean lies, 1 where it is perfect."""
+    null = score.null_mean or 0.0
+    return (value - null) / (1 - null) if null < 1 else 0.0
+
+
+def _chance(score: Score) -> str:
+    return f", corrected for a chance of {score.null_mean:.2f}," if score.null_mean else ""
 
 
 def _failures(score: Score, rule: VerdictRule, ends: str) -> list[str]:
@@ -97,8 +110,8 @@ def _failures(score: Score, rule: VerdictRule, ends: str) -> list[str]:
     failed = []
     if score.value is not None and score.value < rule.target:
         failed.append(f"{ends} does not reach {rule.target:g}")
-    if score.low is not None and score.low < rule.floor:
-        failed.append(f"{ends} reaches down below {rule.floor:g}")
+    if score.low is not None and above_chance(score.low, score) < rule.floor:
+        failed.append(f"{ends}{_chance(score)} reaches down below {rule.floor:g}")
     name, p = ("q", score.q_value) if score.q_value is not None else ("p", score.p_value)
     if p is None:
         failed.append("there is no p-value: too few positions to rotate")

@@ -55,13 +55,17 @@ def roles(profile: EdgeProfile) -> list[Role]:
     return sorted(found, key=lambda role: (-role.mass, role.name))
 
 
+def _place(offset: int) -> str:
+    return {0: "the current token", 1: "the token before"}.get(offset, f"{offset} tokens back")
+
+
 def head_label(profile: EdgeProfile) -> str:
     """A few words: 'previous-token head', 'induction head', 'mixed head'."""
     found = roles(profile)
     if found:
         return _LABELS[found[0].name]
     if profile.positional >= POSITIONAL:
-        return f"head attending {profile.best_offset} tokens back"
+        return f"positional head, mostly {_place(profile.best_offset)}"
     return "head without one attention role"
 
 
@@ -77,7 +81,7 @@ def head_sentence(profile: EdgeProfile) -> str:
         return f"Attends from each token to {'; and to '.join(parts)}."
     if profile.positional >= POSITIONAL:
         return (
-            f"Attends by position, most to the token {profile.best_offset} back (relative position explains "
+            f"Attends by position, most to {_place(profile.best_offset)} (relative position explains "
             f"{profile.positional:.0%} of its attention)."
         )
     strongest = max(_PHRASES, key=lambda name: float(getattr(profile, name)) - profile.baseline.get(name, 0.0))

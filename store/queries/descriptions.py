@@ -26,9 +26,14 @@ def _support(view: sa.FromClause) -> sa.ColumnElement[int]:
     return sa.case((verdict == "supported", 0), (verdict == "refuted", 2), else_=1)
 
 
-#: 'support' puts supported ones first, by the lower end of the interval: what is surely good, not what is so by luck.
+def _above_chance(view: sa.FromClause) -> sa.ColumnElement[float]:
+    return view.c.f1_low - sa.func.coalesce(view.c.f1_null, 0.0)
+
+
+#: 'support' puts supported ones first, by how far the lower end of the interval lies above what chance reaches: what is
+#: surely good, and not so by luck or because the unit is almost always on.
 ORDERS: Mapping[str, Callable[[sa.FromClause], _Keys]] = {
-    "support": lambda view: (_support(view), *descending(view.c.f1_low), *descending(view.c.f1)),
+    "support": lambda view: (_support(view), *descending(_above_chance(view)), *descending(view.c.f1)),
     "f1": lambda view: descending(view.c.f1),
     "density": lambda view: descending(view.c.density),
     "newest": lambda view: (view.c.created_at.desc(),),

@@ -25,7 +25,7 @@ def profile(**scores: Any) -> EdgeProfile:
         ({"induction": 0.5, "previous": 0.31}, "induction head"),
         ({"first": 0.8}, "first-token (resting) head"),
         ({"delimiter": 0.6}, "delimiter head"),
-        ({"positional": 0.8, "best_offset": 3}, "head attending 3 tokens back"),
+        ({"positional": 0.8, "best_offset": 3}, "positional head, mostly 3 tokens back"),
         ({}, "head without one attention role"),
     ],
 )

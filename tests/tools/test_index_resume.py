@@ -24,6 +24,7 @@ from tools.dictionaries import DictionaryConfig, architectures
 from tools.errors import IndexDataError
 from tools.index import IndexSettings, Progress, ProgressCallback, build_index, open_index
 from tools.index.reader import ActivationIndex
+from tools.index.settings import FORMAT
 from tools.subject import Direction, Subject, load_subject
 from tools.types import Site, Split
 from tools.units import expand
@@ -272,7 +273,7 @@ def test_overwritten_headers_and_manifests_are_refused(damaged: Path) -> None:
         open_index(damaged)
     manifest = damaged / "manifest.json"
     text = manifest.read_text()
-    for wrong in ("", text[: len(text) // 2], "[]", json.dumps({"format": 1, "files": {}})):
+    for wrong in ("", text[: len(text) // 2], "[]", json.dumps({"format": FORMAT, "files": {}})):
         manifest.write_text(wrong)
         with pytest.raises(IndexDataError, match=r"manifest.json is damaged"):
             open_index(damaged)
