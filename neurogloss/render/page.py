@@ -138,7 +138,7 @@ def _half(name: str, text: str, word: str) -> list[RenderableType]:
 
 def _rule(rule: str) -> Text:
     """A rule with its own lines, the first of them where there are many."""
-    lines = [clean(line) for line in rule.splitlines() if line.strip()]
+    lines = [verbatim(line) for line in rule.splitlines() if line.strip()]
     if len(lines) > _RULE_LINES:
         lines = [*lines[: _RULE_LINES - 1], f"… and {len(lines) - _RULE_LINES + 1} more lines (--json has all)"]
     return Text("\n".join(lines), "dim")

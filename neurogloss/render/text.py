@@ -33,6 +33,11 @@ def clean(text: str) -> str:
     return "".join(c if c == " " else _visible_character(c) for c in " ".join(text.split()))
 
 
+def verbatim(line: str) -> str:
+    """One line with its spaces as they are and control characters shown."""
+    return "".join(c if c == " " else _visible_character(c) for c in line)
+
+
 def _visible_character(c: str) -> str:
     if c == " ":
         return SPACE
