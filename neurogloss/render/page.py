@@ -24,6 +24,7 @@ from neurogloss.render.text import (
     probability,
     score,
     share,
+    verbatim,
     verdict,
     visible,
 )
