@@ -20,8 +20,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## the figures of the README; needs some minutes
-	$(BIN)/python benchmarks/shuffled_weights.py
+bench: $(INSTALLED)  ## the README's questions, asked of the built-in model; some minutes
+	$(BIN)/python benchmarks/rule_length.py --subject pycode --corpus stdlib: --units 'mlp:1:0-99' --limit 300 --out rule-length
+	$(BIN)/python benchmarks/shuffled_weights.py --sample 8 --max-tokens 300000
 	$(BIN)/python benchmarks/kill.py --kills 10
 
 $(INSTALLED): pyproject.toml constraints.txt

@@ -92,7 +92,7 @@ def test_search_finds(finished: Any, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["", "zebra", "'", "a' | 'b", "!!", "cat & !dog", "\x00", "\\", "'':*", "('the"])
 def test_operators_and_quotes_are_only_text(finished: Any, text: str) -> None:
-    store.search_text(finished.db, text)
+    assert len(store.search_text(finished.db, text)) <= 20
 
 
 def test_reading_only_newer_and_unreachable_servers_are_told(server: Any, finished: Any) -> None:

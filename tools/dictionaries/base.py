@@ -10,6 +10,7 @@ With x the tensor at the input site, n(x) its normalisation and f the architectu
 
 from __future__ import annotations
 
+import abc
 import math
 from collections.abc import Mapping
 from typing import ClassVar
@@ -26,7 +27,7 @@ from tools.types import Site
 CENTRED_SITES = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
 
 
-class Dictionary(nn.Module):
+class Dictionary(nn.Module, abc.ABC):
     """A sparse dictionary over one site of a subject. Subclasses say which weights they hold and how they activate.
 
     Attributes:
@@ -62,9 +63,9 @@ class Dictionary(nn.Module):
         """Turns weights as they are saved into those of `shapes`; architectures saved while training override it."""
         return config, weights
 
+    @abc.abstractmethod
     def activate(self, pre: Tensor, normalised: Tensor) -> Tensor:
         """Latents [..., d_sae] from pre-activations [..., d_sae]; `normalised` is the encoder's input [..., d_in]."""
-        raise NotImplementedError
 
     def pre_bias(self) -> Tensor:
         """The bias [d_sae] of the pre-activations."""
