@@ -222,7 +222,7 @@ def summary_of(call: Call, name: str, limit: int) -> list[Any]:
     with call.database() as database:
         summary = campaign_summary(database, name)
         best = best_descriptions(database, campaign=name, limit=limit) if limit else []
-    page: list[RenderableType] = campaign_page(summary, best, width=call.out.width)
+    page: list[RenderableType] = campaign_page(summary, best, width=call.out.width, command=call.command)
     return [{"summary": summary, "best": best}, *page]
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
@@ -77,6 +79,16 @@ class Call:
         from neurogloss.settings import resolve
 
         return resolve(db=self.shared.db, home=self.shared.home)
+
+    @property
+    def command(self) -> str:
+        """How this command was called, up to the verb: what it suggests to type next reaches the same database."""
+        script = Path(sys.argv[0])
+        called = (
+            script.as_posix() if script.name == "neurogloss" and shutil.which("neurogloss") is None else "neurogloss"
+        )
+        given = [("--home", self.shared.home), ("--db", self.shared.db)]
+        return " ".join([called, *(f"{option} {shlex.quote(str(value))}" for option, value in given if value)])
 
     def database(self, *, create: bool = False) -> Database:
         """Opens the database. Verbs that only read say so when there is none, and leave none behind."""

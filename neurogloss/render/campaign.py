@@ -38,8 +38,10 @@ def campaign_list(rows: Sequence[CampaignRow]) -> Table:
     return table
 
 
-def campaign_page(summary: CampaignSummary, best: Sequence[DescribedRow], *, width: int) -> list[RenderableType]:
-    """What came of a campaign, and how to see more."""
+def campaign_page(
+    summary: CampaignSummary, best: Sequence[DescribedRow], *, width: int, command: str = "neurogloss"
+) -> list[RenderableType]:
+    """What came of a campaign, and how to see more: with `command`, which reaches the same database."""
     row = summary.campaign
     title = Text.assemble(("campaign ", ""), (clean(row.campaign), "bold"), f", {row.status}")
     spec = summary.spec
@@ -58,9 +60,9 @@ def campaign_page(summary: CampaignSummary, best: Sequence[DescribedRow], *, wid
     if best:
         parts += [Text(), Text("Best-supported descriptions", "bold"), described_table(best)]
     name = clean(row.campaign)
-    hints = [f"neurogloss units --campaign {name}", *([f"neurogloss show '{best[0].unit}'"] if best else [])]
+    hints = [f"{command} units --campaign {name}", *([f"{command} show '{best[0].unit}'"] if best else [])]
     if row.pending + row.leased:
-        hints.append(f"neurogloss campaign resume {name}")
+        hints.append(f"{command} campaign resume {name}")
     parts += [Text(), Text("See more", "bold"), bullet_lines(hints)]
     return parts
 

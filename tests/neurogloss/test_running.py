@@ -108,7 +108,8 @@ def test_flags_alone_make_a_campaign(run: Run, tiny_gpt2_folder: Path, tiny_corp
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX")
 def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(run: Run, plan: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "neurogloss", "campaign", "run", str(plan), "--json"]
+    many = ["--units", "mlp:*:*", "--sample", "10"]  # so many that the signal finds some still to be done
+    command = [sys.executable, "-m", "neurogloss", "campaign", "run", str(plan), *many, "--json"]
     with subprocess.Popen(
         command, env=environment(tmp_path / "home"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -116,7 +117,7 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(run: Run, plan: Path, tmp_pa
         seen = []
         for line in process.stderr:
             seen.append(line)
-            if line.startswith("Describing units: 0/3"):
+            if line.startswith("Describing units: 0/30"):
                 process.send_signal(signal.SIGINT)
                 break
         out, err = process.communicate(timeout=120)
