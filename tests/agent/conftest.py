@@ -159,9 +159,9 @@ class Process:
         return summary
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def start(tiny: dict[str, Any], tiny_home: Path) -> Iterator[Callable[..., Process]]:
-    """Starts the tiny campaign in a process; what is left of them is ended with the test."""
+    """Starts the tiny campaign in a process; what is left of them is ended with the module's tests."""
     begun: list[Process] = []
 
     def go(db: Path, **changes: Any) -> Process:
