@@ -8,17 +8,11 @@ from typing import Any
 import numpy as np
 
 from agent.plain import digest
-from explainers.rules.evaluate import RulePredictor
-from explainers.rules.language import parse_rule
-from explainers.types import Explanation, Predictor
+from explainers.predictors import predictor_of
+from explainers.types import Explainer, Explanation, Predictor
 from scorers.metrics import METRICS, Comparison, evaluate
 from tools.index import SplitView
 from tools.types import Sample, UnitId
-
-
-def predictor_of(explanation: Explanation) -> Predictor | None:
-    """The predictor that stands for a description: its rule. None when it has none."""
-    return None if explanation.rule is None else RulePredictor(parse_rule(explanation.rule))
 
 
 def claim_digest(unit: UnitId, polarity: str, threshold: float, explanation: Explanation) -> str:
@@ -55,9 +49,23 @@ def compare(predictor: Predictor, view: SplitView, sample: Sample, polarity: str
 
 
 def rank_rivals(
-    rivals: Sequence[Explanation], view: SplitView, unit: UnitId, polarity: str, threshold: float
+    rivals: Sequence[Explanation],
+    view: SplitView,
+    unit: UnitId,
+    polarity: str,
+    threshold: float,
+    *,
+    explainer: Explainer | None = None,
 ) -> list[dict[str, Any]]:
     """How each rival does on the refine split, in the rivals' order.
+
+    Args:
+        rivals: Descriptions of one tail of the unit.
+        view: The refine split.
+        unit: Whose activations they are compared with.
+        polarity: '+' or '-'.
+        threshold: Magnitude above which the unit counts as active.
+        explainer: Who wrote them; None when their rules say it all.
 
     Returns:
         For each 'f1' and 'average_precision' at the corpus's prevalence; None where they are undefined, or the rival
@@ -66,7 +74,7 @@ def rank_rivals(
     sample = view.sample(unit)
     marks: list[dict[str, Any]] = []
     for rival in rivals:
-        predictor = predictor_of(rival)
+        predictor = predictor_of(explainer, rival)
         if predictor is None or not len(sample):
             marks.append({"f1": None, "average_precision": None})
             continue

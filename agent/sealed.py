@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from agent.bench import Bench
-from agent.claims import predictor_of
 from agent.state import Json
 from agent.triage import Tail
+from explainers.predictors import predictor_of
 from explainers.types import Explanation
 from scorers.edges import METRIC as EDGE_METRIC
 from scorers.edges import score_edges
@@ -26,11 +26,11 @@ EDGE_MASS, EDGE_LIFT = 0.3, 2.0
 def score(bench: Bench, unit: UnitId, tail: Tail, explanation: Explanation, view: SplitView) -> list[Score]:
     """Scores of a description on sealed examples.
 
-    Where it has a rule, the rule's predictions against the unit's activations. Where it gives a head a role
-    (`details['roles']`), the attention mass on the edges of the first.
+    Its predictions (a rule's, or what its explainer makes of it) against the unit's activations. Where it gives a head
+    a role (`details['roles']`), the attention mass on the edges of the first.
     """
     scores: list[Score] = []
-    predictor = predictor_of(explanation)
+    predictor = predictor_of(bench.explainer, explanation)
     seed = bench.seed(unit, f"score {tail.polarity}")
     resamples = bench.spec.resamples
     if predictor is not None:

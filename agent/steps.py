@@ -84,7 +84,9 @@ def choose_step(state: State, desk: Desk, ledger: Ledger) -> State:
     chosen: dict[str, int] = {}
     for tail in tails_of(state):
         rivals = explanations_of(state, tail.polarity)
-        marks[tail.polarity] = rank_rivals(rivals, desk.bench.refine, desk.unit, tail.polarity, tail.threshold)
+        marks[tail.polarity] = rank_rivals(
+            rivals, desk.bench.refine, desk.unit, tail.polarity, tail.threshold, explainer=desk.bench.explainer
+        )
         chosen[tail.polarity] = best_rival(marks[tail.polarity])
         ledger.count(len(rivals))
     return {"marks": marks, "chosen": chosen}
