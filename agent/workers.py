@@ -110,12 +110,18 @@ class Crew:
             return taken
 
     def _desk(self, investigation: Investigation) -> Desk:
-        def open_sealed(claim: str, polarity: str) -> SplitView:
+        def record(opening: Opening) -> None:
             # Recorded and committed first: a seal that was broken is on record whatever happens next. An attempt that
             # was killed after this line opens the same claim again when it is resumed, which is the same opening; it
             # cannot have learnt from it, since the claim is fixed and known by its digest.
-            store.record_opening(self.db, investigation, claim=claim, polarity=polarity, split=str(Split.SCORE))
-            return self.bench.index.view(Split.SCORE, opening=Opening(claim=claim, by="simulation"))
+            store.record_opening(
+                self.db, investigation, claim=opening.claim, polarity=opening.polarity, split=str(opening.split)
+            )
+
+        keeper = self.bench.index.keeper(record)
+
+        def open_sealed(claim: str, polarity: str) -> SplitView:
+            return keeper.open(Split.SCORE, claim=claim, polarity=polarity, by="simulation")
 
         return Desk(self.bench, UnitId.parse(investigation.unit), open_sealed, lambda: self.stopping)
 

@@ -47,10 +47,14 @@ def bench(tiny: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Ite
 @pytest.fixture
 def desk(bench: Bench) -> Callable[..., Desk]:
     def make(unit: UnitId = NEURON, stop_before: str | None = None, opened: list[str] | None = None) -> Desk:
-        def open_sealed(claim: str, polarity: str) -> SplitView:
+        def record(opening: Opening) -> None:
             if opened is not None:
-                opened.append(claim)
-            return bench.index.view(Split.SCORE, opening=Opening(claim, "simulation"))
+                opened.append(opening.claim)
+
+        keeper = bench.index.keeper(record)
+
+        def open_sealed(claim: str, polarity: str) -> SplitView:
+            return keeper.open(Split.SCORE, claim=claim, polarity=polarity, by="simulation")
 
         desk = Desk(bench, unit, open_sealed, lambda: False)
         if stop_before is not None:
@@ -113,9 +117,8 @@ def test_claim_is_fixed_before_the_seal_is_opened(desk: Callable[..., Desk]) -> 
 def test_explainer_is_given_open_splits_only(bench: Bench) -> None:
     evidence = bench.evidence(NEURON, "+", 0.1)
     assert {evidence.explore.split, evidence.refine.split} == {Split.EXPLORE, Split.REFINE}  # type: ignore[attr-defined]
-    score_context = bench.index.texts.contexts_of(Split.SCORE)[0]
     with pytest.raises(SealedError):
-        evidence.explore.texts.ids(score_context)
+        evidence.explore.texts.ids(evidence.refine.texts.contexts[-1] + 1)  # score's first
     with pytest.raises(SealedError):
         bench.index.view(Split.SCORE)
 

@@ -204,7 +204,8 @@ def test_scores_a_real_index_through_its_seal(tiny_gpt2_folder: Any, tiny_corpus
     subject = load_subject(str(tiny_gpt2_folder), device="cpu")
     units = [UnitId("mlp:1", i) for i in range(24)]
     index = build_index(subject, load_corpus(str(tiny_corpus_file)), units, tmp_path, IndexSettings(context=32))
-    view = index.view(Split.SCORE, opening=Opening(claim="mlp:1:0 v1", by="simulation"))
+    openings: list[Opening] = []
+    view = index.keeper(openings.append).open(Split.SCORE, claim="mlp:1:0 v1", polarity="+", by="simulation")
     unit, threshold = units[0], view.statistics(units[0]).threshold("+")
 
     class Oracle:

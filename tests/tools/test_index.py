@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from pathlib import Path
@@ -12,7 +13,17 @@ import torch
 
 from tools.corpora.corpus import Corpus, Document
 from tools.errors import CorpusError, IndexDataError, SealedError, UnitError
-from tools.index import ExampleKind, IndexSettings, Opening, Progress, build_index, describe, list_indexes, open_index
+from tools.index import (
+    OPEN_SPLITS,
+    ExampleKind,
+    IndexSettings,
+    Progress,
+    Texts,
+    build_index,
+    describe,
+    list_indexes,
+    open_index,
+)
 from tools.index.reader import ActivationIndex, SplitView
 from tools.index.weighting import QUANTILES
 from tools.subject import Subject, load_subject
@@ -53,23 +64,33 @@ def index(subject: Subject, units: list[UnitId], tmp_path_factory: pytest.TempPa
     return build_index(subject, make_corpus(), units, tmp_path_factory.mktemp("home"), SETTINGS)
 
 
+@functools.cache
+def all_texts(index: ActivationIndex) -> Texts:
+    """The token store of all splits, from its files: an index hands out only views."""
+    return Texts.open(index.path, index.manifest["settings"]["context"])
+
+
 @pytest.fixture(scope="module")
 def truth(subject: Subject, units: list[UnitId], index: ActivationIndex) -> list[FloatArray]:
     """Activations [unit, pos] of every context."""
-    return unit_activations(subject, units, [index.texts.ids(i).tolist() for i in range(index.texts.n_contexts)])
+    return unit_activations(
+        subject, units, [all_texts(index).ids(i).tolist() for i in range(all_texts(index).n_contexts)]
+    )
 
 
 def any_view(index: ActivationIndex, split: Split) -> SplitView:
-    return index.view(split, opening=Opening("a claim", "a test"))
+    if split in OPEN_SPLITS:
+        return index.view(split)
+    return index.keeper(lambda opening: None).open(split, claim="a claim", polarity="+", by="a test")
 
 
 def counted(index: ActivationIndex, truth: list[FloatArray], split: Split, row: int) -> FloatArray:
     """A unit's activations at all tokens of a split that count."""
-    return np.concatenate([truth[i][row, 1:] for i in index.texts.contexts_of(split)])
+    return np.concatenate([truth[i][row, 1:] for i in all_texts(index).contexts_of(split)])
 
 
 def test_contexts_hold_the_documents_framed_and_in_order(subject: Subject, index: ActivationIndex) -> None:
-    corpus, texts = make_corpus(), index.texts
+    corpus, texts = make_corpus(), all_texts(index)
     bodies: dict[int, list[list[int]]] = {}
     for context in np.argsort(texts.starts):
         ids = texts.ids(int(context)).tolist()
@@ -84,8 +105,8 @@ def test_contexts_hold_the_documents_framed_and_in_order(subject: Subject, index
 
 
 def test_pieces_spell_the_text(index: ActivationIndex) -> None:
-    document = make_corpus().documents[index.texts.document(0)]
-    assert document.text.startswith("".join(index.texts.pieces(0)[1:]))
+    document = make_corpus().documents[all_texts(index).document(0)]
+    assert document.text.startswith("".join(all_texts(index).pieces(0)[1:]))
 
 
 def test_moments_are_exact(index: ActivationIndex, truth: list[FloatArray], units: list[UnitId]) -> None:
@@ -110,8 +131,8 @@ def test_examples_are_the_strongest_block_of_each_of_the_strongest_documents(
     for split in Split:
         for row in range(len(units)):
             best: dict[int, float] = {}
-            for context in index.texts.contexts_of(split):
-                document = index.texts.document(context)
+            for context in all_texts(index).contexts_of(split):
+                document = all_texts(index).document(context)
                 best[document] = max(best.get(document, 0.0), float((sign * truth[context][row, 1:]).max()))
             expected = sorted((value for value in best.values() if value > 0), reverse=True)[:5]
             examples = any_view(index, split).examples(units[row], kind, 24, window=6)
@@ -132,7 +153,7 @@ def test_panel_holds_whole_contexts(index: ActivationIndex, truth: list[FloatArr
             panel = view.panel(unit)
             np.testing.assert_array_equal(panel[view.panel_mask], matrix[row * 9])
             for place, context in enumerate(view.panel_contexts):
-                length = index.texts.length(int(context))
+                length = all_texts(index).length(int(context))
                 assert view.panel_mask[place].nonzero()[0].tolist() == list(range(1, length))
                 np.testing.assert_allclose(panel[place, 1:length], truth[context][row * 9, 1:], atol=1e-5)
     assert any_view(index, Split.EXPLORE).panel_mask.sum() in range(200, 221)
@@ -151,7 +172,7 @@ def test_sample_has_the_right_activations_once_each(
             assert len(set(zip(sample.contexts, sample.positions, strict=True))) == len(sample)
             assert sample.positions.min() >= 1
             assert sample.weights.astype(np.float64).sum() == pytest.approx(view.n_tokens, rel=1e-6)
-            assert (sample.documents == index.texts.documents[sample.contexts]).all()
+            assert (sample.documents == all_texts(index).documents[sample.contexts]).all()
 
 
 def test_sample_equals_the_population_when_the_panel_covers_it(
@@ -198,7 +219,7 @@ def test_quantile_and_random_examples(index: ActivationIndex, truth: list[FloatA
     for example in spread + drawn:
         assert example.start >= 1
         assert len(example.tokens) == len(example.activations)
-        assert list(example.tokens) == index.texts.pieces(example.context)[example.start :][: len(example.tokens)]
+        assert list(example.tokens) == all_texts(index).pieces(example.context)[example.start :][: len(example.tokens)]
         known = truth[example.context][0, example.start : example.start + len(example.tokens)]
         np.testing.assert_allclose(example.activations, known, atol=1e-5)
         assert 1.0 <= example.weight < view.n_tokens
@@ -212,17 +233,17 @@ def test_held_out_splits_are_sealed(index: ActivationIndex) -> None:
         with pytest.raises(SealedError, match="sealed"):
             index.view(split)
     texts = index.view(Split.EXPLORE).texts
-    foreign = index.texts.contexts_of(Split.SCORE)[0]
+    foreign = all_texts(index).contexts_of(Split.SCORE)[0]
     for ask in (texts.ids, texts.pieces, texts.document, texts.length, lambda c: texts.padded([c])):
         with pytest.raises(SealedError, match="does not belong"):
             ask(foreign)
-    assert texts.ids(int(texts.contexts[0])).tolist() == index.texts.ids(0).tolist()
+    assert texts.ids(int(texts.contexts[0])).tolist() == all_texts(index).ids(0).tolist()
 
 
 def test_padded_contexts(index: ActivationIndex) -> None:
     ids, mask = index.view(Split.EXPLORE).texts.padded([0, 30, 7])
     for row, context in enumerate((0, 30, 7)):
-        assert ids[row][mask[row]].tolist() == index.texts.ids(context).tolist()
+        assert ids[row][mask[row]].tolist() == all_texts(index).ids(context).tolist()
         assert not ids[row][~mask[row]].any()
 
 
@@ -255,11 +276,11 @@ def test_progress_and_description(subject: Subject, units: list[UnitId], tmp_pat
     seen: list[Progress] = []
     index = build_index(subject, make_corpus(), units, tmp_path, SETTINGS, progress=seen.append)
     passes = [p for p in seen if p.stage == "activations"]
-    assert passes[-1].tokens_done == passes[-1].tokens_total == index.texts.lengths.sum()
+    assert passes[-1].tokens_done == passes[-1].tokens_total == all_texts(index).lengths.sum()
     assert [p.tokens_done for p in passes] == sorted(p.tokens_done for p in passes)
     info = describe(index.path)
     assert info.units == {"dir:probe": 1, "head:0": 4, "head:1": 4, "head:2": 4, "mlp:0": 6, "mlp:1": 64}
-    assert sum(info.tokens.values()) + info.n_contexts == index.texts.lengths.sum()
+    assert sum(info.tokens.values()) + info.n_contexts == all_texts(index).lengths.sum()
     assert info.bytes > 10_000
     assert info.seconds > 0
     assert info.to_json()["settings"]["context"] == 20
@@ -267,8 +288,8 @@ def test_progress_and_description(subject: Subject, units: list[UnitId], tmp_pat
 
 def test_max_tokens_draws_contexts_from_the_whole_corpus(subject: Subject, tmp_path: Path) -> None:
     units = expand(subject, "head:0:0")
-    whole = build_index(subject, make_corpus(), units, tmp_path, IndexSettings(context=20)).texts
-    texts = build_index(subject, make_corpus(), units, tmp_path, IndexSettings(context=20, max_tokens=500)).texts
+    whole = all_texts(build_index(subject, make_corpus(), units, tmp_path, IndexSettings(context=20)))
+    texts = all_texts(build_index(subject, make_corpus(), units, tmp_path, IndexSettings(context=20, max_tokens=500)))
     assert 500 <= texts.lengths.sum() < 520
     documents = {texts.document(context) for context in range(texts.n_contexts)}
     assert min(documents) < 30

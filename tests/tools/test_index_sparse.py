@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import re
 from pathlib import Path
@@ -16,11 +17,12 @@ from tools.capture import Captured
 from tools.corpora.corpus import Corpus, Document
 from tools.dictionaries import Dictionary, DictionaryConfig
 from tools.errors import UnitError
-from tools.index import ExampleKind, IndexSettings, Opening, SplitView, build_index
+from tools.index import OPEN_SPLITS, ExampleKind, IndexSettings, SplitView, Texts, build_index
 from tools.index import build as build_module
 from tools.index import sparse as sparse_module
 from tools.index.plan import batches
 from tools.index.reader import ActivationIndex
+from tools.index.sparse import Postings, group_folder
 from tools.index.weighting import QUANTILES
 from tools.subject import Subject, load_subject
 from tools.types import FloatArray, Site, Split, UnitId
@@ -76,12 +78,18 @@ def index(subject: Subject, corpus: Corpus, tmp_path_factory: pytest.TempPathFac
         return build_index(subject, corpus, [UnitId(UNIT, 3)], tmp_path_factory.mktemp("home"), SETTINGS)
 
 
+@functools.cache
+def all_texts(index: ActivationIndex) -> Texts:
+    """The token store of all splits, from its files: an index hands out only views."""
+    return Texts.open(index.path, index.manifest["settings"]["context"])
+
+
 @pytest.fixture(scope="module")
 def truth(subject: Subject, index: ActivationIndex) -> list[FloatArray]:
     """Latents [pos, latent] of every context, computed in the same batches, so equal to the last bit."""
     found = []
-    for batch in batches(index.texts, SETTINGS.batch_tokens):
-        ids, mask = index.texts.padded(range(batch.first, batch.last))
+    for batch in batches(all_texts(index), SETTINGS.batch_tokens):
+        ids, mask = all_texts(index).padded(range(batch.first, batch.last))
         site = Site(1, "resid_post")
         captured = subject.capture(torch.from_numpy(ids), torch.from_numpy(mask).long(), [site])
         for row in range(len(ids)):
@@ -91,25 +99,27 @@ def truth(subject: Subject, index: ActivationIndex) -> list[FloatArray]:
 
 
 def view_of(index: ActivationIndex, split: Split) -> SplitView:
-    return index.view(split, opening=Opening("a claim", "a test"))
+    if split in OPEN_SPLITS:
+        return index.view(split)
+    return index.keeper(lambda opening: None).open(split, claim="a claim", polarity="+", by="a test")
 
 
 def test_postings_are_all_nonzero_activations_in_order(index: ActivationIndex, truth: list[FloatArray]) -> None:
-    postings = index.postings[UNIT]
+    postings = Postings(group_folder(index.path, UNIT))
     for which, split in enumerate(Split):
         for latent in range(50):
             positions, values = postings.read(latent, which)
             expected = {
                 context * 20 + position: truth[context][position, latent]
-                for context in index.texts.contexts_of(split)
+                for context in all_texts(index).contexts_of(split)
                 for position in range(1, len(truth[context]))
                 if truth[context][position, latent] != 0
             }
             assert positions.tolist() == list(expected)
             np.testing.assert_allclose(values, list(expected.values()), atol=1e-5)
             assert postings.counts[which, latent] == len(expected)
-    assert not index.postings[UNIT].counts[:, -1].any()
-    assert index.postings[UNIT].counts.sum() > 1000
+    assert not Postings(group_folder(index.path, UNIT)).counts[:, -1].any()
+    assert Postings(group_folder(index.path, UNIT)).counts.sum() > 1000
 
 
 def test_spilled_runs_are_gone(index: ActivationIndex) -> None:
@@ -121,7 +131,9 @@ def test_statistics_are_exact(index: ActivationIndex, truth: list[FloatArray]) -
     for split in Split:
         view = view_of(index, split)
         for latent in (0, 3, 17, 49):
-            values = np.concatenate([truth[c][1:, latent] for c in index.texts.contexts_of(split)]).astype(np.float64)
+            values = np.concatenate([truth[c][1:, latent] for c in all_texts(index).contexts_of(split)]).astype(
+                np.float64
+            )
             found = view.statistics(UnitId(UNIT, latent))
             assert found.tokens == len(values) == view.n_tokens
             assert (found.mean, found.variance) == pytest.approx((values.mean(), values.var()), abs=1e-5)
@@ -141,8 +153,8 @@ def test_strongest_blocks_match_dense_ones(
     for split in Split:
         for latent in range(50):
             best: dict[int, float] = {}
-            for context in index.texts.contexts_of(split):
-                document = index.texts.document(context)
+            for context in all_texts(index).contexts_of(split):
+                document = all_texts(index).document(context)
                 best[document] = max(best.get(document, 0.0), float((sign * truth[context][1:, latent]).max()))
             expected = sorted((value for value in best.values() if value > 0), reverse=True)[:5]
             examples = view_of(index, split).examples(UnitId(UNIT, latent), kind, 24)
@@ -180,7 +192,7 @@ def test_dense_and_sparse_units_share_one_pass(
     monkeypatch.setattr(subject, "capture", counting)
     units = [UnitId("mlp:0", 1), UnitId("head:2", 0), UnitId(UNIT, 0)]
     both = build_index(subject, corpus, units, tmp_path, SETTINGS)
-    assert sum(calls) == both.texts.n_contexts
+    assert sum(calls) == all_texts(both).n_contexts
     for name in ("positions.npy", "values.npy", "counts.npy"):
         (one,), (other,) = (list(i.path.rglob(f"postings-*/{name}")) for i in (index, both))
         np.testing.assert_allclose(np.load(one), np.load(other), atol=1e-5)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tools.index.build import build_index
 from tools.index.manifest import IndexInfo, describe, list_indexes
 from tools.index.reader import ActivationIndex, ExampleKind, SplitView, open_index
-from tools.index.seal import OPEN_SPLITS, Opening
+from tools.index.seal import OPEN_SPLITS, Opening, SealKeeper
 from tools.index.settings import IndexSettings, Progress, ProgressCallback
 from tools.index.texts import Texts, TextsView
 
@@ -18,6 +18,7 @@ __all__ = [
     "Opening",
     "Progress",
     "ProgressCallback",
+    "SealKeeper",
     "SplitView",
     "Texts",
     "TextsView",

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
-from tools.errors import IndexDataError, UnitError
+from tools.errors import IndexDataError
+from tools.index.contents import Contents
 from tools.index.dense import margins
-from tools.index.manifest import NAME, expand_ranges, read_manifest, verify_files
+from tools.index.manifest import read_manifest, verify_files
 from tools.index.plan import PanelLayout
-from tools.index.seal import Opening, check_seal
+from tools.index.seal import Opening, SealKeeper, check_seal
 from tools.index.settings import SPLITS
 from tools.index.sources import DenseSource, DenseSplit, Source, SparseSource, Tail
-from tools.index.sparse import Postings, group_folder
-from tools.index.storage import damaged, load_array
-from tools.index.texts import Texts, TextsView
+from tools.index.texts import TextsView, read_only
 from tools.index.weighting import Weights, block_key, weigh_panel, weighted_histogram, weighted_quantiles
 from tools.types import BoolArray, Example, FloatArray, IntArray, Sample, Split, UnitId, UnitStatistics
 
@@ -35,115 +35,118 @@ def open_index(path: Path) -> ActivationIndex:
 
 
 class ActivationIndex:
-    """Activations of a corpus at rest. `view` gives one split; `texts` holds the tokens of all."""
+    """Activations of a corpus at rest. `view` gives one open split, a `keeper` the sealed ones; nothing gives all."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(path)
-        try:
-            self.key = str(self.manifest["key"])
-            settings = self.manifest["settings"]
-            self.window, self.top_k = int(settings["window"]), int(settings["top_k"])
-            self.texts = Texts.open(path, int(settings["context"]))
-            self._groups = {group: np.array(expand_ranges(text)) for group, text in self.manifest["groups"].items()}
-            self._latents: dict[str, int] = dict(self.manifest["latents"])
-            self.tokens = {Split(name): int(n) for name, n in self.manifest["tokens"].items()}
-        except (KeyError, TypeError, ValueError) as error:
-            raise damaged(path / NAME, f"{type(error).__name__}: {error}") from error
-        self.panel_contexts = load_array(path / "panel_contexts.npy", mapped=False)
-        dense = {group: indices for group, indices in self._groups.items() if group not in self._latents}
-        starts = np.cumsum([0, *map(len, dense.values())])
-        self._first_rows = dict(zip(dense, starts.tolist(), strict=False))
-        self.has_dense = bool(dense)
-        self.postings = {group: Postings(group_folder(path, group)) for group in self._latents}
+        self._contents = Contents.open(path, self.manifest)
+        self.key = self._contents.key
+        self.window, self.top_k = self._contents.window, self._contents.top_k
+        self.tokens: Mapping[Split, int] = MappingProxyType(self._contents.tokens)
         self._views: dict[Split, SplitView] = {}
 
     @property
     def units(self) -> list[UnitId]:
         """The requested units. Of a sparse group, `SplitView` also knows all other latents."""
-        return [UnitId(group, int(i)) for group, indices in self._groups.items() for i in indices]
+        return [UnitId(group, int(i)) for group, indices in self._contents.groups.items() for i in indices]
 
     def verify(self) -> None:
         """Compare every file with its checksum; `IndexDataError` names the first that differs."""
         verify_files(self.path, self.manifest)
 
-    def dense_row(self, unit: UnitId) -> int:
-        """Row of a dense unit in the dense files; `UnitError` when it is not in this index."""
-        indices = self._groups.get(unit.group)
-        if indices is not None:
-            at = int(np.searchsorted(indices, unit.index))
-            if at < len(indices) and indices[at] == unit.index:
-                return int(self._first_rows[unit.group]) + at
-        raise self._unknown(unit)
-
-    def _unknown(self, unit: UnitId) -> UnitError:
-        having = ", ".join(f"{group} ({len(indices)} units)" for group, indices in list(self._groups.items())[:8])
-        return UnitError(f"The unit {unit} is not in the index {self.key}, which has {having}. Build one with it.")
-
-    def postings_of(self, unit: UnitId) -> Postings | None:
-        """The postings that hold a unit, or None when it is dense."""
-        postings = self.postings.get(unit.group)
-        if postings is not None and unit.index >= postings.n_latents:
-            raise self._unknown(unit)
-        return postings
-
-    def view(self, split: Split, *, opening: Opening | None = None) -> SplitView:
-        """The view of one split.
+    def view(self, split: Split) -> SplitView:
+        """The view of an open split.
 
         Raises:
-            SealedError: score or audit without an opening.
+            SealedError: score or audit, which a keeper opens.
             IndexDataError: the split has no tokens.
         """
-        check_seal(split, opening)
+        check_seal(split)
+        return self._show(split)
+
+    def keeper(self, record: Callable[[Opening], object]) -> SealKeeper:
+        """A keeper of the sealed splits, which tells `record` of each opening before it opens."""
+        return SealKeeper(self._show, record)
+
+    def _show(self, split: Split) -> SplitView:
         if not self.tokens[split]:
             raise IndexDataError(f"The index {self.key} has no tokens in the {split} split: the corpus is too small.")
         if split not in self._views:
-            self._views[split] = SplitView(self, split)
+            self._views[split] = SplitView(self._contents, split)
         return self._views[split]
 
 
 class SplitView:
-    """What an index knows of one split. Arrays over panel positions run through `panel_contexts` in order."""
+    """What an index knows of one split, and nothing of the others.
 
-    def __init__(self, index: ActivationIndex, split: Split) -> None:
-        self._index = index
-        self.split = split
-        self.texts = TextsView(index.texts, split)
-        self.n_tokens = index.tokens[split]
-        """Tokens of the split, position 0 of contexts left out: the population of `sample`."""
+    Arrays over panel positions run through `panel_contexts` in order. Views are shared by all who look at a split, so
+    whatever they hand out is a copy or cannot be written to.
+    """
+
+    def __init__(self, contents: Contents, split: Split) -> None:
+        self._contents = contents
+        self._split = split
+        self._texts = TextsView(contents.texts, split)
         self._which = SPLITS.index(split)
-        self._layout = PanelLayout.of(index.texts, index.panel_contexts, self._which)
-        self.panel_contexts: IntArray = self._layout.rows
-        """The panel's contexts, ascending, [n_panel_contexts]."""
-        self.panel_index: tuple[IntArray, IntArray] = (self._layout.contexts, self._layout.positions)
-        """Context and position of each panel position, [n_panel_positions] each."""
-        length = index.texts.context_length
-        self.panel_mask: BoolArray = np.zeros((len(self.panel_contexts), length), dtype=np.bool_)
-        """Which cells of `panel` are real, [n_panel_contexts, context length]; position 0 never is."""
-        self._panel_rows = np.searchsorted(self.panel_contexts, self._layout.contexts)
-        self.panel_mask[self._panel_rows, self._layout.positions] = True
-        self._blocks_per_context = -(-length // index.window)
+        self._layout = PanelLayout.of(contents.texts, contents.panel_contexts, self._which)
+        length = contents.texts.context_length
+        mask: BoolArray = np.zeros((len(self._layout.rows), length), dtype=np.bool_)
+        self._panel_rows = np.searchsorted(self._layout.rows, self._layout.contexts)
+        mask[self._panel_rows, self._layout.positions] = True
+        self._panel_contexts, self._panel_mask = read_only(self._layout.rows), read_only(mask)
+        self._panel_index = read_only(self._layout.contexts), read_only(self._layout.positions)
+        self._blocks_per_context = -(-length // contents.window)
         self._panel_blocks = block_key(
-            self._layout.contexts, self._layout.positions // index.window, self._blocks_per_context
+            self._layout.contexts, self._layout.positions // contents.window, self._blocks_per_context
         )
-        self._panel_documents = index.texts.documents[self._layout.contexts]
-        self._dense = DenseSplit(index.path, self._which) if index.has_dense else None
+        self._dense = DenseSplit(contents.path, self._which) if contents.has_dense else None
+
+    @property
+    def split(self) -> Split:
+        """Which split this is."""
+        return self._split
+
+    @property
+    def texts(self) -> TextsView:
+        """The split's tokens."""
+        return self._texts
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the split, position 0 of contexts left out: the population of `sample`."""
+        return self._contents.tokens[self._split]
+
+    @property
+    def panel_contexts(self) -> IntArray:
+        """The panel's contexts, ascending, [n_panel_contexts]."""
+        return self._panel_contexts
+
+    @property
+    def panel_index(self) -> tuple[IntArray, IntArray]:
+        """Context and position of each panel position, [n_panel_positions] each."""
+        return self._panel_index
+
+    @property
+    def panel_mask(self) -> BoolArray:
+        """Which cells of `panel` are real, [n_panel_contexts, context length]; position 0 never is."""
+        return self._panel_mask
 
     def _source(self, unit: UnitId) -> Source:
-        index = self._index
-        postings = index.postings_of(unit)
+        contents = self._contents
+        postings = contents.postings_of(unit)
         if postings is not None:
             return SparseSource(
                 postings,
                 unit.index,
                 self._which,
-                index.texts,
+                contents.texts,
                 self._layout,
                 tokens=self.n_tokens,
-                window=index.window,
-                top_k=index.top_k,
+                window=contents.window,
+                top_k=contents.top_k,
             )
-        row = index.dense_row(unit)
+        row = contents.dense_row(unit)
         assert self._dense is not None, "an index has dense files when it has a dense row"
         return DenseSource(self._dense, row, self.n_tokens)
 
@@ -162,7 +165,6 @@ class SplitView:
         return self._sample(self._source(unit))
 
     def _sample(self, source: Source) -> Sample:
-        index = self._index
         tails = source.tails()
         at, values = self._certain(tails)
         keys = block_key(*at, self._blocks_per_context) if len(values) else np.zeros(0, dtype=np.int64)
@@ -182,23 +184,23 @@ class SplitView:
             positions=np.concatenate([self._layout.positions[rest], positions]),
             values=np.concatenate([source.panel()[rest], found]),
             weights=weights,
-            documents=index.texts.documents[contexts],
+            documents=self._contents.texts.documents[contexts],
         )
 
     def _certain(self, tails: tuple[Tail, Tail]) -> tuple[tuple[IntArray, IntArray], FloatArray]:
         """Strongest blocks of both tails, each once: (contexts, blocks), and activations [n, window]."""
-        before, _ = margins(self._index.window)
+        before, _ = margins(self._contents.window)
         contexts = np.concatenate([tail.contexts for tail in tails])
         blocks = np.concatenate([tail.blocks for tail in tails])
         _, once = np.unique(block_key(contexts, blocks, self._blocks_per_context), return_index=True)
-        values = np.concatenate([tail.values for tail in tails])[once, before : before + self._index.window]
+        values = np.concatenate([tail.values for tail in tails])[once, before : before + self._contents.window]
         return (contexts[once], blocks[once]), values
 
     def _expand(self, at: tuple[IntArray, IntArray], values: FloatArray) -> tuple[IntArray, IntArray, FloatArray]:
         """Contexts, positions and activations of the counted tokens of blocks."""
         contexts, blocks = at
-        positions = blocks[:, None] * self._index.window + np.arange(self._index.window)
-        real = (positions >= 1) & (positions < self._index.texts.lengths[contexts][:, None])
+        positions = blocks[:, None] * self._contents.window + np.arange(self._contents.window)
+        real = (positions >= 1) & (positions < self._contents.texts.lengths[contexts][:, None])
         return np.broadcast_to(contexts[:, None], positions.shape)[real], positions[real], values[real]
 
     def statistics(self, unit: UnitId) -> UnitStatistics:
@@ -228,7 +230,13 @@ class SplitView:
             n: How many at most. There are at most `top_k` top or bottom examples, each from another document.
             window: Tokens to show: two thirds before the peak, one third from it on. Fewer where the context ends, or
                 where the activations are not kept (beyond a strongest block and its margins).
+
+        Raises:
+            UnitError: the unit is not in the index.
+            ValueError: unknown kind, negative `n`, no `window`.
         """
+        if n < 0 or window < 1:
+            raise ValueError(f"n is {n} and window {window}; they are at least 0 and 1")
         source = self._source(unit)
         if kind in ("top", "bottom"):
             return self._strongest(source, kind, n, window)
@@ -258,19 +266,19 @@ class SplitView:
 
     def _strongest(self, source: Source, kind: ExampleKind, n: int, window: int) -> list[Example]:
         sign, tail = (1.0, source.tails()[0]) if kind == "top" else (-1.0, source.tails()[1])
-        before, _ = margins(self._index.window)
+        before, _ = margins(self._contents.window)
         panel = source.panel() if np.isin(tail.contexts[:n], self.panel_contexts).any() else None
         examples = []
         for context, block, values in zip(
             tail.contexts[:n].tolist(), tail.blocks[:n].tolist(), tail.values, strict=False
         ):
-            inside = sign * values[before : before + self._index.window]
-            peak = block * self._index.window + int(np.nanargmax(inside))
+            inside = sign * values[before : before + self._contents.window]
+            peak = block * self._contents.window + int(np.nanargmax(inside))
             if panel is not None and context in self.panel_contexts:
                 known, first = self._context_values(panel, context), 1
             else:
                 real = np.flatnonzero(~np.isnan(values))
-                first = block * self._index.window - before + int(real[0])
+                first = block * self._contents.window - before + int(real[0])
                 known = values[real[0] : real[-1] + 1]
             examples.append(self._example(context, peak, first, known, kind=kind, window=window, weight=1.0))
         return examples
@@ -292,7 +300,7 @@ class SplitView:
         """`known` are activations from position `first` on; the window stays within them."""
         window = min(window, len(known))
         start = min(max(peak - 2 * window // 3, first), first + len(known) - window)
-        texts = self._index.texts
+        texts = self._contents.texts
         return Example(
             document=texts.document_id(texts.document(context)),
             split=self.split,

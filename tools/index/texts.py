@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,8 @@ from tools.errors import SealedError
 from tools.index.settings import SPLITS
 from tools.index.storage import damaged, load_array, load_json
 from tools.types import BoolArray, IntArray, Split
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 @dataclass(frozen=True)
@@ -106,15 +109,38 @@ def _map_tokens(path: Path) -> npt.NDArray[np.int32]:
         raise damaged(path, str(error)) from error
 
 
+def read_only(array: npt.NDArray[_Scalar]) -> npt.NDArray[_Scalar]:
+    """A copy that nobody can write to or see more of: it lies in bytes of its own."""
+    if not array.size:
+        array = array.copy()
+        array.setflags(write=False)
+        return array
+    return np.frombuffer(array.tobytes(), dtype=array.dtype).reshape(array.shape)
+
+
 class TextsView:
-    """The token store as one split sees it: asking for a context of another split raises `SealedError`."""
+    """The token store as one split sees it: what belongs to another split raises `SealedError`."""
 
     def __init__(self, texts: Texts, split: Split) -> None:
         self._texts = texts
-        self.split = split
+        self._split = split
         self._range = texts.contexts_of(split)
-        self.vocabulary = texts.vocabulary
-        self.context_length = texts.context_length
+        self._vocabulary = tuple(texts.vocabulary)
+
+    @property
+    def split(self) -> Split:
+        """Which split this is."""
+        return self._split
+
+    @property
+    def vocabulary(self) -> tuple[str, ...]:
+        """Text of each token id."""
+        return self._vocabulary
+
+    @property
+    def context_length(self) -> int:
+        """Tokens in the longest context that the index could hold."""
+        return self._texts.context_length
 
     @property
     def n_contexts(self) -> int:
@@ -124,7 +150,11 @@ class TextsView:
     @cached_property
     def contexts(self) -> IntArray:
         """The context numbers of this split, ascending."""
-        return np.arange(self._range.start, self._range.stop)
+        return read_only(np.arange(self._range.start, self._range.stop))
+
+    @cached_property
+    def _documents(self) -> frozenset[int]:
+        return frozenset(self._texts.documents[self._range.start : self._range.stop].tolist())
 
     def _check(self, context: int) -> int:
         if context not in self._range:
@@ -149,7 +179,10 @@ class TextsView:
 
     def document_id(self, document: int) -> str:
         """See `Texts.document_id`."""
-        return self._texts.document_id(document)
+        number = int(document)
+        if number not in self._documents:
+            raise SealedError(f"Document {number} does not belong to the {self.split} split that this view shows.")
+        return self._texts.document_id(number)
 
     def split_of(self, context: int) -> Split:
         """This view's split."""
