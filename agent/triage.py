@@ -4,10 +4,11 @@ All of it rests on the explore split. Rules, in the order in which they are aske
 
 - *dead*: no activation other than zero (up to `DEAD`) on any token;
 - *duplicate*: correlation of at least `DUPLICATE` over the panel with a unit of the same group and campaign that has a
-  lower number. Not for heads, which may write equally much at a token from quite different sources;
+  lower number. Not for heads, which may write equally much at a token from quite different sources, nor for generated
+  functions, of which two may differ in nothing but a corrupted part;
 - *tails*: which signs of the activation are described, see `polarities`;
 - *dense*: every tail that exists is active on more than `DENSE` of the tokens. Not for heads, whose activation is a
-  norm and never silent.
+  norm and never silent, nor for generated functions, which have a value everywhere.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ DUPLICATE = 0.98
 """Correlation over the panel's tokens."""
 MINOR_TAIL = 0.25
 """A negative tail is real when its threshold is at least this share of the positive one's."""
+NEVER_SILENT = ("head", "fn")
+"""Kinds of units of which nobody expects silence on most tokens."""
 _ENOUGH = 16
 """Tokens of the panel on which a unit must stand out before a correlation says anything."""
 _SKETCH = 512
@@ -116,7 +119,7 @@ def triage(statistics: UnitStatistics, sample: Sample, duplicate_of: UnitId | No
         return Triage("duplicate", f"a copy of {duplicate_of}", tails, str(duplicate_of))
     if not tails:
         return Triage("alive", f"has no tail of polarity {wanted}", ())
-    sparse = tuple(tail for tail in tails if tail.density <= DENSE or unit.kind == "head")
+    sparse = tuple(tail for tail in tails if tail.density <= DENSE or unit.kind in NEVER_SILENT)
     if not sparse:
         share = max(tail.density for tail in tails)
         return Triage("dense", f"active on {share:.0%} of tokens", tails)
@@ -138,7 +141,7 @@ def duplicates(
         seed: Of the projection; it cannot change which pairs pass the exact test, save near its margin.
     """
     ordered = sorted(units, key=lambda unit: unit.index)
-    if len(ordered) < 2 or ordered[0].kind == "head":
+    if len(ordered) < 2 or ordered[0].kind in NEVER_SILENT:
         return {}
     sketches, usable = [], []
     projection: FloatArray | None = None

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedT
 from transformers.utils import logging as transformers_logging
 
 from tools.errors import SubjectError
+from tools.generated import generated_folder
 
 BUILTIN = Path(__file__).resolve().parent / "builtin"
 _PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -50,6 +51,8 @@ def find_folder(name_or_path: str) -> tuple[str, Path]:
         if not folder.is_dir():
             raise SubjectError("The built-in model 'pycode' is not in this installation. Install neurogloss again.")
         return "pycode", folder
+    if (made := generated_folder(name_or_path)) is not None:
+        return made
     path = Path(name_or_path).expanduser()
     if name_or_path.strip() and path.is_dir():
         return path.resolve().name, path

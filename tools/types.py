@@ -49,7 +49,7 @@ class Site:
 
 @dataclass(frozen=True)
 class UnitId:
-    """One describable component: ``mlp:3:1017``, ``head:9:6``, ``sae:NAME:1234``, ``dir:NAME``.
+    """One describable component: ``mlp:3:1017``, ``head:9:6``, ``sae:NAME:1234``, ``fn:numeric:12``, ``dir:NAME``.
 
     `group` is the id without its last number (``mlp:3``, ``head:9``, ``sae:NAME``); a direction is a group of its own
     with index 0. Units of one group share a site and are computed together.
@@ -65,10 +65,10 @@ class UnitId:
             return cls(text, 0)
         where, _, index = rest.rpartition(":")
         fits = index.isdigit() and (re.fullmatch(r"\d+", where) if kind in ("mlp", "head") else bool(where))
-        if kind not in ("mlp", "head", "sae") or not fits:
+        if kind not in ("mlp", "head", "sae", "fn") or not fits:
             raise UnitError(
-                f"'{text}' is not a unit. Units are written mlp:LAYER:NEURON, head:LAYER:HEAD, sae:NAME:LATENT or "
-                "dir:NAME."
+                f"'{text}' is not a unit. Units are written mlp:LAYER:NEURON, head:LAYER:HEAD, sae:NAME:LATENT, "
+                "fn:DOMAIN:NUMBER or dir:NAME."
             )
         return cls(f"{kind}:{where}", int(index))
 
@@ -78,7 +78,8 @@ class UnitId:
 
     @property
     def where(self) -> str:
-        """The layer (as text) of a neuron or head, the name of a latent's dictionary or of a direction."""
+        """The layer (as text) of a neuron or head, the name of a latent's dictionary or of a direction, a function's
+        domain."""
         return self.group.partition(":")[2]
 
     def __str__(self) -> str:

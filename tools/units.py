@@ -72,8 +72,8 @@ def write_direction(subject: Subject, unit: UnitId) -> Tensor | None:
 def expand(subject: Subject, pattern: str) -> list[UnitId]:
     """Units that a pattern names, in its order and each once.
 
-    ``mlp:3:0-99``, ``mlp:*:*``, ``mlp:0,2:5,7-9``, ``head:*:*``, ``sae:NAME:*``, ``dir:*``; several are joined by
-    semicolons, spaces, or commas. ``*`` for a layer means every layer that has such units.
+    ``mlp:3:0-99``, ``mlp:*:*``, ``mlp:0,2:5,7-9``, ``head:*:*``, ``sae:NAME:*``, ``fn:numeric:*``, ``dir:*``;
+    several are joined by semicolons, spaces, or commas. ``*`` for a layer means every layer that has such units.
 
     Raises:
         UnitError: The pattern is not well formed, or names something that the subject does not have.
@@ -88,8 +88,8 @@ def _expand_part(subject: Subject, part: str) -> Iterator[UnitId]:
     name, colon, rest = part.partition(":")
     if name not in names() or not colon or not rest:
         raise UnitError(
-            f"'{part}' is not a pattern of units. Write mlp:LAYERS:NEURONS, head:LAYERS:HEADS, sae:NAME:LATENTS or "
-            "dir:NAME, with numbers as 3, 0-99, 0,2,5-7 or *."
+            f"'{part}' is not a pattern of units. Write mlp:LAYERS:NEURONS, head:LAYERS:HEADS, sae:NAME:LATENTS, "
+            "fn:DOMAIN:NUMBERS or dir:NAME, with numbers as 3, 0-99, 0,2,5-7 or *."
         )
     kind = kind_of(name)
     where, _, which = (rest, "", "0") if name == "dir" else rest.rpartition(":")

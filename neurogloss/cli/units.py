@@ -26,6 +26,7 @@ class Kind(enum.StrEnum):
     MLP = "mlp"
     HEAD = "head"
     SAE = "sae"
+    FN = "fn"
     DIR = "dir"
 
 

@@ -19,7 +19,7 @@ from neurogloss.render.text import VERDICTS, clean, count, duration, fit, score,
 if TYPE_CHECKING:
     from store.rows import CampaignRow, CampaignSummary, DescribedRow, KindSummary
 
-_KINDS = {"mlp": "neurons", "head": "heads", "sae": "latents", "dir": "directions"}
+_KINDS = {"mlp": "neurons", "head": "heads", "sae": "latents", "dir": "directions", "fn": "functions"}
 _LIMITS = ("units", "seconds", "tool_calls")
 
 

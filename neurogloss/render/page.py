@@ -33,7 +33,10 @@ from neurogloss.render.tokens import keyword_line
 if TYPE_CHECKING:
     from store.rows import DescriptionPage, ExampleRow, HypothesisRow, InvestigationRow, ScoreRow, UnitPage, UnitRow
 
-_KINDS = {"mlp": "neuron", "head": "attention head", "sae": "dictionary latent", "dir": "direction"}
+_KINDS = {"mlp": "neuron", "head": "attention head", "sae": "dictionary latent", "dir": "direction",
+          "fn": "function"}  # fmt: skip
+#: Domain of a generated function -> its inputs.
+_DOMAINS = {"numeric": "numbers", "string": "words"}
 #: Metric as stored -> as shown. Others keep their name.
 _METRICS = {"weighted_f1": "F1", "average_precision": "average precision", "pearson": "Pearson"}
 _INSET = (0, 0, 0, 2)
@@ -81,6 +84,8 @@ def describe_place(unit: UnitRow) -> str:
         return f"{kind} {unit.unit_index} of '{clean(unit.dictionary or '')}'"
     if unit.kind == "dir":
         return f"{kind} '{clean(unit.unit.partition(':')[2])}'"
+    if unit.kind == "fn":
+        return f"{kind} {unit.unit_index} of {_DOMAINS.get(domain := unit.unit.split(':')[1], clean(domain))}"
     return f"{kind} {unit.unit_index} of layer {unit.layer}"
 
 

@@ -1,4 +1,4 @@
-"""Unit patterns (``mlp:0-2:*``, ``head:*:*``, ``sae:NAME:5,7-9``, ``dir:*``) as conditions on stored units."""
+"""Unit patterns (``mlp:0-2:*``, ``head:*:*``, ``sae:NAME:5,7-9``, ``fn:numeric:*``, ``dir:*``) as conditions on units."""
 
 from __future__ import annotations
 
@@ -34,8 +34,12 @@ def _one(part: str) -> sa.ColumnElement[bool]:
         return sa.and_(Unit.kind == "dir", _glob(Unit.unit, part))
     if not kind or not where or not index:
         raise StoreError(
-            f"'{part}' is not a unit pattern. Write for example mlp:3:0-99, head:*:*, sae:NAME:*, dir:NAME or *."
+            f"'{part}' is not a unit pattern. Write for example mlp:3:0-99, head:*:*, sae:NAME:*, fn:DOMAIN:*, "
+            "dir:NAME or *."
         )
+    if kind == "fn":
+        place = _glob(Unit.unit, f"fn:{where}:*")
+        return sa.and_(Unit.kind == kind, place, _numbers(Unit.unit_index, index, part))
     place = _glob(Unit.dictionary, where) if kind == "sae" else _numbers(Unit.layer, where, part)
     return sa.and_(sa.true() if kind == "*" else Unit.kind == kind, place, _numbers(Unit.unit_index, index, part))
 

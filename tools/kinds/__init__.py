@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.kinds import direction, head, neuron, sae
+from tools.kinds import direction, function, head, neuron, sae
 from tools.kinds.registry import UnitKind, kind_of, names
 
-__all__ = ["UnitKind", "direction", "head", "kind_of", "names", "neuron", "sae"]
+__all__ = ["UnitKind", "direction", "function", "head", "kind_of", "names", "neuron", "sae"]
