@@ -5,6 +5,8 @@ They explain nothing (hundreds of entries, no generalisation) and are the refere
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from explainers.rules.evaluate import group_by_context, reading_of
@@ -23,8 +25,7 @@ class TablePredictor:
     """
 
     def __init__(self, width: int, texts: TextSource, sample: Sample, sign: float = 1.0):
-        self.name = {1: "token-table", 2: "pair-table"}.get(width, f"{width}-token-table")
-        self.width = width
+        self._describe(width)
         magnitude = np.maximum(sign * sample.values.astype(np.float64), 0)
         weights = sample.weights.astype(np.float64)
         sums: dict[tuple[str, ...], list[float]] = {}
@@ -32,8 +33,26 @@ class TablePredictor:
             entry = sums.setdefault(key, [0.0, 0.0])
             entry[0] += w
             entry[1] += w * y
-        self.means = {key: total / weight for key, (weight, total) in sums.items()}
-        self.default = float((weights * magnitude).sum() / weights.sum()) if len(sample) else 0.0
+        self.means: dict[tuple[str, ...], float] = {key: total / weight for key, (weight, total) in sums.items()}
+        self.default: float = float((weights * magnitude).sum() / weights.sum()) if len(sample) else 0.0
+
+    @classmethod
+    def of_means(cls, width: int, means: Mapping[tuple[str, ...], float], default: float) -> TablePredictor:
+        """A table that was filled before.
+
+        Args:
+            width: tokens in a key.
+            means: mean magnitude by the texts of the last `width` tokens.
+            default: what is predicted for any other.
+        """
+        table = cls.__new__(cls)
+        table._describe(width)
+        table.means, table.default = dict(means), default
+        return table
+
+    def _describe(self, width: int) -> None:
+        self.name = {1: "token-table", 2: "pair-table"}.get(width, f"{width}-token-table")
+        self.width = width
 
     def __len__(self) -> int:
         return len(self.means)

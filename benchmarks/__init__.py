@@ -1,0 +1,1 @@
+"""Measurements: against planted truth, against the limit, against ourselves. Each is a script or a package to run."""
