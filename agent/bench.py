@@ -23,6 +23,7 @@ from tools.index import ActivationIndex, SplitView
 from tools.lenses import HeadWrite, Promotion, head_writes, write_lens
 from tools.subject import Subject
 from tools.types import Split, UnitId
+from tools.unhooked import unhooked
 
 T = TypeVar("T")
 
@@ -189,12 +190,13 @@ class Bench:
 
     def edges_by_context(self, layer: int, view: SplitView) -> list[list[EdgeProfile]]:
         """Edge profiles of a layer's heads on each context of `spread`, [context][head]."""
-        return self._shared(
-            ("edges by context", layer, view.split),
-            lambda: [
-                edge_profiles(self.subject, layer, [view.texts.ids(context).tolist()]) for context in self.spread(view)
-            ],
-        )
+
+        def measured() -> list[list[EdgeProfile]]:
+            texts = [view.texts.ids(context).tolist() for context in self.spread(view)]
+            with unhooked(self.subject):  # the text may be sealed
+                return [edge_profiles(self.subject, layer, [text]) for text in texts]
+
+        return self._shared(("edges by context", layer, view.split), measured)
 
     def _texts(self, contexts: Sequence[int]) -> list[list[int]]:
         return [self.explore.texts.ids(context).tolist() for context in contexts]
