@@ -8,15 +8,22 @@ from typing import Any
 import numpy as np
 
 from agent.plain import digest
-from explainers.predictors import predictor_of
+from explainers.predictors import MakesPredictors, predictor_of
 from explainers.types import Explainer, Explanation, Predictor
 from scorers.metrics import METRICS, Comparison, evaluate
 from tools.index import SplitView
 from tools.types import Sample, UnitId
 
 
-def claim_digest(unit: UnitId, polarity: str, threshold: float, explanation: Explanation) -> str:
-    """By what a claim is known: a hash of all that it asserts. Change a word of it and it is another claim."""
+def claim_digest(
+    unit: UnitId, polarity: str, threshold: float, explanation: Explanation, explainer: Explainer | None = None
+) -> str:
+    """By what a claim is known: a hash of all that it asserts and is tested on. Change any of it: another claim.
+
+    Of the details, which say much about how a description was found, only those that are tested take part: a head's
+    roles, and all where the explainer makes predictions of them itself.
+    """
+    roles = [role["name"] for role in explanation.details.get("roles") or []]
     return digest(
         {
             "unit": str(unit),
@@ -27,6 +34,8 @@ def claim_digest(unit: UnitId, polarity: str, threshold: float, explanation: Exp
             "output_half": explanation.output_half,
             "exceptions": explanation.exceptions,
             "rule": explanation.rule,
+            "roles": roles,
+            "details": explanation.details if isinstance(explainer, MakesPredictors) else None,
         }
     )
 

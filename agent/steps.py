@@ -100,7 +100,7 @@ def write_step(state: State, desk: Desk, ledger: Ledger) -> State:
         claims[tail.polarity] = {
             **plain(asdict(rival)),
             "threshold": tail.threshold,
-            "digest": claim_digest(desk.unit, tail.polarity, tail.threshold, rival),
+            "digest": claim_digest(desk.unit, tail.polarity, tail.threshold, rival, desk.bench.explainer),
         }
     return {"claims": claims}
 
