@@ -24,11 +24,12 @@ from agent.closing import close, summarise
 from agent.owner import is_alive
 from agent.progress import Estimate, IndexProgress, Observer, SerialObserver, Summary
 from agent.seeds import sample_units
-from agent.spec import CampaignSpec
+from agent.spec import BEFORE, CampaignSpec
 from agent.workers import Crew, spent_of
 from explainers.registry import get as get_explainer
 from store.queries import list_campaigns
-from store.records import Campaign, CorpusRecord, DictionaryRecord, IndexRecord, SubjectRecord, UnitRecord
+from store.records import CorpusRecord, DictionaryRecord, IndexRecord, SubjectRecord, UnitRecord
+from store.work import Campaign
 from tools.corpora import Corpus, load_corpus, require_enough
 from tools.index import ActivationIndex, IndexSettings, Progress, build_index
 from tools.subject import Subject, load_subject
@@ -113,7 +114,7 @@ def resume_spec(campaign: Campaign, overrides: Mapping[str, Any] | None = None) 
         overrides: `workers` and `budget`; anything else would make it another campaign.
     """
     return CampaignSpec.model_validate(
-        {**campaign.spec, "name": campaign.name, "budget": dict(campaign.budget), **(overrides or {})}
+        {**BEFORE, **campaign.spec, "name": campaign.name, "budget": dict(campaign.budget), **(overrides or {})}
     )
 
 

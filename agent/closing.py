@@ -10,7 +10,7 @@ from agent.progress import Summary
 from agent.workers import spent_of, tally_of
 from scorers.error_rates import q_values
 from store.queries import best_descriptions, campaign_scores, list_campaigns
-from store.records import Campaign
+from store.work import Campaign
 from tools.index import ActivationIndex
 
 

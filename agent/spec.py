@@ -21,6 +21,9 @@ from tools.errors import NeuroglossError
 
 #: Settings that change where, how long or how far a campaign runs, but (rounding aside) not what any description says.
 _NOT_HASHED = {"name", "workers", "budget", "device", "batch_tokens", "max_failures"}
+#: What campaigns did that were begun before there was such a setting. It is left out of the hash, so that they are
+#: still found by theirs.
+BEFORE: dict[str, Any] = {"scorer": "simulation", "scoring": "fixed", "controls": 0.0, "error_method": "bh"}
 
 
 class SpecError(NeuroglossError):
@@ -96,11 +99,22 @@ class CampaignSpec(_Settings):
     """Who describes: `pattern` induces an executable rule and needs no LLM."""
     explainer_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the explainer, by name."""
+    scorer: str = "simulation"
+    """Which protocol tests descriptions on sealed data, by its name in `scorers.SCORERS`."""
+    scoring: Literal["fixed", "sequential"] = "fixed"
+    """`fixed` looks at the whole sealed sample. `sequential` looks at it in batches and stops as soon as it is decided
+    for or against the description, with an error rate that holds however often it looks."""
+    controls: float = Field(default=0.1, ge=0, le=1)
+    """Blind controls that must fail, as a share of the units: at least one of each kind that applies, hidden among the
+    units until the campaign closes. 0 turns them off."""
     polarity: Literal["both", "+", "-"] = "both"
     """Which tail of a unit's activation is described. `both`: the positive one always (where there is one), the
     negative one when it is a real tail (see `agent.triage.polarities`)."""
     alpha: float = Field(default=0.05, gt=0, lt=1)
     """Error rate: the level of each test, and of the false-discovery rate over the campaign's claims."""
+    error_method: Literal["bh", "by", "storey", "e-bh"] = "bh"
+    """How the false-discovery rate over the campaign's claims is kept: `bh` (Benjamini-Hochberg), `by`
+    (Benjamini-Yekutieli: under any dependence), `storey`, or `e-bh` (on e-values, under any dependence)."""
     resamples: int = Field(default=1_000, ge=20)
     """Bootstrap and permutation resamples behind each interval and p-value."""
     null_units: int = Field(default=32, ge=0)
@@ -123,6 +137,7 @@ class CampaignSpec(_Settings):
     def spec_hash(self) -> str:
         """16 hex digits over all that decides what descriptions say: not the name, workers, device or budget."""
         settings = self.model_dump(mode="json", exclude=_NOT_HASHED)
+        settings = {name: value for name, value in settings.items() if name not in BEFORE or value != BEFORE[name]}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     @property

@@ -22,7 +22,7 @@ from agent.ledger import add_costs
 from agent.owner import this_process
 from agent.progress import Observer, Tally
 from agent.results import cost_of, events_of, result_of
-from store.records import CampaignProgress, Investigation
+from store.work import CampaignProgress, Investigation
 from tools.errors import IndexDataError
 from tools.index import Opening, SplitView
 from tools.types import Split, UnitId

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from store.campaigns import (
     add_investigations,
-    close_campaign,
     create_campaign,
     fail,
     finish,
@@ -20,13 +19,16 @@ from store.campaigns import (
     retry_failed,
 )
 from store.canonical import campaign_content, content_hash, differences
+from store.closing import close_campaign
 from store.database import Database, open_database
 from store.errors import LeaseLostError, SealBrokenError, StoreError
 from store.openings import record_opening
 from store.queries import (
     best_descriptions,
+    campaign_evidence,
     campaign_scores,
     campaign_summary,
+    control_rows,
     find_units,
     list_campaigns,
     unit_page,
@@ -42,10 +44,12 @@ __all__ = [
     "add_investigations",
     "best_descriptions",
     "campaign_content",
+    "campaign_evidence",
     "campaign_scores",
     "campaign_summary",
     "close_campaign",
     "content_hash",
+    "control_rows",
     "create_campaign",
     "differences",
     "fail",

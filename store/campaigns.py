@@ -18,15 +18,8 @@ from sqlalchemy.orm import Session
 from store import schema, writes
 from store.database import Database, database_time
 from store.errors import LeaseLostError, StoreError
-from store.records import (
-    Campaign,
-    CampaignProgress,
-    Cost,
-    Investigation,
-    InvestigationResult,
-    LlmCallRecord,
-    UnitRecord,
-)
+from store.records import INVESTIGATION_STATUSES, Cost, InvestigationResult, LlmCallRecord, UnitRecord
+from store.work import Campaign, CampaignProgress, ControlRecord, Investigation
 
 #: A unit is begun at most this often. Generous, since a killed process takes all units down that it held, and at most
 #: one of them is to blame; clean releases do not count.
@@ -97,15 +90,26 @@ def get_campaign(db: Database, name: str) -> Campaign:
         return _campaign(row)
 
 
-def add_investigations(db: Database, campaign_id: int, subject_id: int, units: Iterable[str | UnitRecord]) -> int:
-    """Queue units, in this order. Those already queued are left as they are; returns how many are new."""
+def add_investigations(
+    db: Database, campaign_id: int, subject_id: int, units: Iterable[str | UnitRecord | ControlRecord]
+) -> int:
+    """Queue units and controls, in this order. Those already queued are left as they are; returns how many are new."""
     records = [UnitRecord(unit) if isinstance(unit, str) else unit for unit in units]
     with db.transaction() as session:
-        ids = writes.write_units(session, subject_id, records)
+        ids = writes.write_units(session, subject_id, [r.unit if isinstance(r, ControlRecord) else r for r in records])
         known = set(session.scalars(sa.select(_Row.unit_id).where(_Row.campaign_id == campaign_id)))
-        fresh = [key for key in dict.fromkeys(ids) if key not in known]
+        fresh = {key: record for key, record in zip(ids, records, strict=True) if key not in known}
         if fresh:
-            session.execute(sa.insert(_Row), [{"campaign_id": campaign_id, "unit_id": key} for key in fresh])
+            rows = [
+                {
+                    "campaign_id": campaign_id,
+                    "unit_id": key,
+                    "control": getattr(record, "control", None),
+                    "control_of": getattr(record, "control_of", None),
+                }
+                for key, record in fresh.items()
+            ]
+            session.execute(sa.insert(_Row), rows)
         return len(fresh)
 
 
@@ -150,6 +154,8 @@ def lease_next(
             lease=row.leases,
             attempt=row.attempts,
             stage=row.stage,
+            control=row.control,
+            control_of=row.control_of,
         )
 
 
@@ -196,7 +202,7 @@ def reclaim(db: Database, campaign_id: int, is_alive: Callable[[str], bool]) -> 
         dead = [owner for owner in owners if owner is not None and not is_alive(owner)]
         if not dead:
             return 0
-        return _rows(
+        return changed_rows(
             session,
             sa.update(_Row)
             .where(held, _Row.lease_owner.in_(dead))
@@ -272,7 +278,7 @@ def fail(
 def retry_failed(db: Database, campaign_id: int) -> int:
     """Put the failed units of a campaign back into its queue, with all attempts before them, and open it again."""
     with db.transaction() as session:
-        count = _rows(
+        count = changed_rows(
             session,
             sa.update(_Row)
             .where(_Row.campaign_id == campaign_id, _Row.status == "failed")
@@ -289,9 +295,11 @@ def retry_failed(db: Database, campaign_id: int) -> int:
 
 def progress(db: Database, campaign_id: int) -> CampaignProgress:
     """Counts by status and what was used, for budgets and for the live display."""
+    real = _Row.control.is_(None)
     with db.session() as session:
         rows = session.execute(
             sa.select(
+                real,
                 _Row.status,
                 sa.func.count(),
                 sa.func.sum(_Row.seconds),
@@ -299,46 +307,18 @@ def progress(db: Database, campaign_id: int) -> CampaignProgress:
                 sa.func.sum(_Row.tokens),
             )
             .where(_Row.campaign_id == campaign_id)
-            .group_by(_Row.status)
+            .group_by(real, _Row.status)
         ).all()
-    counts = {row[0]: int(row[1]) for row in rows}
+    counts = {(bool(row[0]), row[1]): int(row[2]) for row in rows}
+    controls = {status: number for (asked_for, status), number in counts.items() if not asked_for}
     return CampaignProgress(
-        pending=counts.get("pending", 0),
-        leased=counts.get("leased", 0),
-        done=counts.get("done", 0),
-        failed=counts.get("failed", 0),
-        skipped=counts.get("skipped", 0),
-        seconds=float(sum(row[2] for row in rows)),
-        tool_calls=int(sum(row[3] for row in rows)),
-        tokens=int(sum(row[4] for row in rows)),
+        **{status: counts.get((True, status), 0) for status in INVESTIGATION_STATUSES},
+        seconds=float(sum(row[3] for row in rows)),
+        tool_calls=int(sum(row[4] for row in rows)),
+        tokens=int(sum(row[5] for row in rows)),
+        controls=sum(controls.values()),
+        controls_left=controls.get("pending", 0) + controls.get("leased", 0),
     )
-
-
-def close_campaign(db: Database, campaign_id: int, q_values: Mapping[int, float]) -> None:
-    """Mark a campaign done and set the q-values of its scores (score id → q); see `queries.campaign_scores`.
-
-    Raises:
-        StoreError: some of its units are not finished, or a score is not one of its own.
-    """
-    with db.transaction() as session:
-        left = session.scalar(
-            sa.select(sa.func.count()).where(_Row.campaign_id == campaign_id, _Row.status.in_(("pending", "leased")))
-        )
-        if left:
-            raise StoreError(f"{left} units of the campaign are not finished: resume it before closing it.")
-        own = sa.select(schema.Description.id).where(schema.Description.campaign_id == campaign_id)
-        for score_id, q_value in q_values.items():
-            changed = _rows(
-                session,
-                sa.update(schema.Score)
-                .where(schema.Score.id == score_id, schema.Score.description_id.in_(own))
-                .values(q_value=q_value),
-            )
-            if not changed:
-                raise StoreError(f"Score {score_id} is not one of the campaign's.")
-        row = session.get_one(schema.Campaign, campaign_id)
-        row.status = "done"
-        row.finished_at = row.finished_at or schema.utc_now()
 
 
 def _campaign(row: schema.Campaign) -> Campaign:
@@ -380,7 +360,7 @@ def update_held(session: Session, investigation: Investigation, **values: Any) -
     Raises:
         LeaseLostError: it is not.
     """
-    changed = _rows(
+    changed = changed_rows(
         session,
         sa.update(_Row)
         .where(_Row.id == investigation.id, _Row.status == "leased", _Row.leases == investigation.lease)
@@ -392,7 +372,8 @@ def update_held(session: Session, investigation: Investigation, **values: Any) -
         )
 
 
-def _rows(session: Session, statement: sa.Update) -> int:
+def changed_rows(session: Session, statement: sa.Update) -> int:
+    """Runs an update; returns how many rows it changed."""
     result = session.execute(statement, execution_options={"synchronize_session": False})
     assert isinstance(result, sa.CursorResult)
     return result.rowcount

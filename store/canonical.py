@@ -61,6 +61,7 @@ def campaign_content(db: Database, name: str) -> dict[str, Any]:
         "spec": campaign.spec,
         "seed": campaign.seed,
         "status": campaign.status,
+        "outcome": campaign.outcome,
         "investigations": dict(sorted(found.items())),
     }
 
@@ -127,6 +128,8 @@ def _investigation(session: Session, work: schema.Investigation, unit: schema.Un
     return {
         "status": work.status,
         "reason": work.reason,
+        "control": work.control,
+        "control_of": work.control_of,
         "unit": _picked(unit, _UNIT),
         "examples": _sorted(_picked(row, _EXAMPLE) for row in belonging(schema.Example)),
         "hypotheses": _sorted(_picked(row, _HYPOTHESIS) for row in belonging(schema.Hypothesis)),

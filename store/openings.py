@@ -8,7 +8,7 @@ from store import schema
 from store.campaigns import update_held
 from store.database import Database
 from store.errors import SealBrokenError
-from store.records import Investigation, Opening
+from store.work import Investigation, Opening
 
 
 def record_opening(db: Database, investigation: Investigation, *, claim: str, polarity: str, split: str) -> Opening:

@@ -6,7 +6,6 @@ could not be computed is ``None``, never NaN. Values that travel out are in `sto
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,10 @@ VERDICTS = ("supported", "refuted", "inconclusive", "untested")
 INVESTIGATION_STATUSES = ("pending", "leased", "done", "failed", "skipped")
 UNIT_STATES = ("alive", "dead", "dense", "duplicate")
 EXPERIMENT_STATUSES = ("done", "failed")
+#: Kinds of blind control; see `agent.controls`.
+CONTROLS = ("shuffled", "direction", "swapped", "constant")
+#: The kind in the ids of units that stand for a control (``control:…:3``).
+CONTROL_KIND = "control"
 
 
 def _check(what: str, value: str, allowed: Sequence[str]) -> None:
@@ -322,73 +325,3 @@ class InvestigationResult:
     cost: Cost = Cost()
     skipped: str | None = None
     """Why there was nothing to investigate (a dead, dense or duplicate unit); makes the status 'skipped'."""
-
-
-@dataclass(frozen=True)
-class Campaign:
-    """A set of units with one plan and one budget."""
-
-    id: int
-    name: str
-    spec: Json
-    spec_hash: str
-    seed: int
-    status: str
-    """'open' or 'done'."""
-    budget: Json
-    estimates: Json
-    created_at: dt.datetime
-    finished_at: dt.datetime | None
-
-
-@dataclass(frozen=True)
-class Investigation:
-    """The lease on one unit's work; hand it back to `finish`, `fail`, `heartbeat` or `release`."""
-
-    id: int
-    campaign_id: int
-    subject_id: int
-    unit: str
-    owner: str
-    lease: int
-    """Number of this lease: grows each time the unit is leased, so that a stale holder can never write."""
-    attempt: int
-    """How many attempts were made, this one included; a clean release does not count."""
-    stage: str | None
-    """The last stage that an earlier attempt reported."""
-
-
-@dataclass(frozen=True)
-class Opening:
-    """The record that a sealed split was opened for one version of a claim."""
-
-    id: int
-    investigation_id: int
-    claim: str
-    polarity: str
-    version: int
-    """1 for the first claim of this investigation and polarity, 2 for its first revision, and so on."""
-    split: str
-
-
-@dataclass(frozen=True)
-class CampaignProgress:
-    """Where a campaign stands and what it has used, summed over its investigations."""
-
-    pending: int
-    leased: int
-    done: int
-    failed: int
-    skipped: int
-    seconds: float
-    tool_calls: int
-    tokens: int
-
-    @property
-    def total(self) -> int:
-        return self.pending + self.leased + self.done + self.failed + self.skipped
-
-    @property
-    def remaining(self) -> int:
-        """Investigations not yet finished, by this process or another."""
-        return self.pending + self.leased

@@ -33,6 +33,8 @@ class CampaignRow:
     done: int
     failed: int
     skipped: int
+    controls: int
+    """Blind controls beside the units; no other count has them, but what was used does."""
     seconds: float
     tool_calls: int
     tokens: int
@@ -84,6 +86,8 @@ class CampaignSummary:
     kinds: dict[str, KindSummary]
     failures: list[Failure]
     """Failed units, the first `n_failures` of them."""
+    outcome: Json | None
+    """What closing brought out: error rates and how the blind controls fared; None while the campaign is open."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,9 @@ class DescribedRow:
     average_precision: float | None
     pearson: float | None
     created_at: str | None
+    control: str | None
+    """Kind of the blind control that it describes; None for units that were asked for."""
+    control_of: str | None
 
 
 @dataclass(frozen=True)
@@ -312,6 +319,8 @@ class InvestigationRow:
     llm_calls: int
     started_at: str | None
     finished_at: str | None
+    control: str | None
+    control_of: str | None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
+from neurogloss.cli import report
 from neurogloss.cli.options import Call, pairs, unwrapped, verb
 from neurogloss.errors import UsageError
 from neurogloss.render.campaign import campaign_list, campaign_page
@@ -72,6 +73,42 @@ def run(
     explainer: Annotated[
         str | None,
         typer.Option(metavar="NAME", rich_help_panel=_HOW, help="Who describes. (pattern, which needs no LLM)"),
+    ] = None,
+    scorer: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", rich_help_panel=_HOW, help="How descriptions are tested. (simulation)"),
+    ] = None,
+    scoring: Annotated[
+        str | None,
+        typer.Option(
+            metavar="fixed|sequential",
+            rich_help_panel=_HOW,
+            help="Test on the whole sealed sample, or stop as soon as it is decided.",
+        ),
+    ] = None,
+    controls: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            rich_help_panel=_HOW,
+            help="Blind controls that must fail, relative to the units; 0 for none. (0.1)",
+        ),
+    ] = None,
+    error_method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="bh|by|storey|e-bh",
+            rich_help_panel=_HOW,
+            help="How the share of false descriptions is kept below alpha.",
+        ),
+    ] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="RATE", rich_help_panel=_HOW, help="Share of false descriptions allowed. (0.05)"
+        ),
     ] = None,
     polarity: Annotated[
         str | None, typer.Option(metavar="both|+|-", rich_help_panel=_HOW, help="Which side of the activation.")
@@ -140,7 +177,8 @@ def run(
     overrides: dict[str, Any] = {
         "name": name, "subject": subject, "units": units or None, "sample": sample,
         "dictionaries": dict(pairs(dictionary, "--dictionary")) or None, "corpus": corpus,
-        "corpus_limit": corpus_limit, "max_tokens": max_tokens, "explainer": explainer, "polarity": polarity,
+        "corpus_limit": corpus_limit, "max_tokens": max_tokens, "explainer": explainer, "scorer": scorer,
+        "scoring": scoring, "controls": controls, "error_method": error_method, "alpha": alpha, "polarity": polarity,
         "device": device, "dtype": dtype, "workers": workers, "seed": seed, "shuffle_weights": shuffle_weights,
         "budget": {"units": budget_units, "seconds": budget_seconds, "tool_calls": budget_tool_calls},
     }  # fmt: skip
@@ -230,3 +268,4 @@ verb(app, "run")(run)
 verb(app, "list")(list_)
 verb(app, "show")(show)
 verb(app, "resume")(resume)
+report.register(app)

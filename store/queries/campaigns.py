@@ -36,9 +36,21 @@ def list_campaigns(db: Database) -> list[CampaignRow]:
 
 
 def campaign_summary(
-    db: Database, name: str, *, well_described_f1: float = WELL_DESCRIBED_F1, n_failures: int = 20
+    db: Database,
+    name: str,
+    *,
+    controls: bool = False,
+    well_described_f1: float = WELL_DESCRIBED_F1,
+    n_failures: int = 20,
 ) -> CampaignSummary:
     """A campaign in full: what came of its units, by kind.
+
+    Args:
+        db: the database.
+        name: of the campaign.
+        controls: with its blind controls, as a kind of their own, 'control'.
+        well_described_f1: from this F1 on, a supported description is called good.
+        n_failures: how many failures to list.
 
     Raises:
         StoreError: there is no campaign of this name.
@@ -51,18 +63,17 @@ def campaign_summary(
                 f"There is no campaign '{name}' in {db.url}. `neurogloss campaign list` shows those there."
             )
         campaign = session.get_one(schema.Campaign, row["campaign_id"])
-        jobs = session.execute(
-            sa.select(unit.kind, job.status, unit.state).join(unit).where(job.campaign_id == campaign.id)
-        ).all()
+        wanted = sa.and_(job.campaign_id == campaign.id, sa.true() if controls else job.control.is_(None))
+        jobs = session.execute(sa.select(unit.kind, job.status, unit.state).join(unit).where(wanted)).all()
         failures = session.execute(
             sa.select(unit.unit, job.status, job.reason)
             .join(unit)
-            .where(job.campaign_id == campaign.id, job.status == "failed")
+            .where(wanted, job.status == "failed")
             .order_by(job.id)
             .limit(n_failures)
         )
         failed = [Failure(*found) for found in failures]
-    rows = best_descriptions(db, campaign=name, order="unit", limit=None)
+    rows = best_descriptions(db, campaign=name, controls=controls, order="unit", limit=None)
     kinds = sorted({kind for kind, _, _ in jobs})
     return CampaignSummary(
         campaign=_campaign(row),
@@ -81,12 +92,15 @@ def campaign_summary(
             for kind in kinds
         },
         failures=failed,
+        outcome=campaign.outcome,
     )
 
 
-def campaign_scores(db: Database, campaign_id: int, *, headline_only: bool = True) -> list[CampaignScore]:
-    """The scores of a campaign's current descriptions, for error control; `close_campaign` takes the q-values."""
-    score, description, unit = schema.Score, schema.Description, schema.Unit
+def campaign_scores(
+    db: Database, campaign_id: int, *, headline_only: bool = True, controls: bool = False
+) -> list[CampaignScore]:
+    """The scores of a campaign's current descriptions, those of its blind controls only when asked for."""
+    score, description, unit, job = schema.Score, schema.Description, schema.Unit, schema.Investigation
     query = (
         sa.select(
             score.id, description.id, unit.unit, description.polarity, score.metric, score.split, score.value,
@@ -94,11 +108,14 @@ def campaign_scores(db: Database, campaign_id: int, *, headline_only: bool = Tru
         )
         .join(description, description.id == score.description_id)
         .join(unit, unit.id == description.unit_id)
+        .join(job, job.id == description.investigation_id)
         .where(description.campaign_id == campaign_id, description.superseded_by.is_(None))
         .order_by(score.id)
     )  # fmt: skip
     if headline_only:
         query = query.where(score.headline)
+    if not controls:
+        query = query.where(job.control.is_(None))
     with db.session() as session:
         return [CampaignScore(*row) for row in session.execute(query)]
 

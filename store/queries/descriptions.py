@@ -10,9 +10,8 @@ import sqlalchemy as sa
 from store.database import Database
 from store.errors import StoreError
 from store.rows import DescribedRow, moment
-from store.schema.views import current_descriptions
+from store.schema.views import all_descriptions, current_descriptions
 
-_V = current_descriptions.c
 _Keys = tuple[sa.ColumnElement[Any], ...]
 
 
@@ -52,6 +51,7 @@ def best_descriptions(
     explainer: str | None = None,
     verdict: str | None = None,
     min_f1: float | None = None,
+    controls: bool = False,
     order: str = "support",
     limit: int | None = 20,
     offset: int = 0,
@@ -71,22 +71,25 @@ def best_descriptions(
         explainer: who wrote the description.
         verdict: verdict on the input half.
         min_f1: least headline F1 on the score split.
+        controls: with the blind controls (kind 'control') among them.
         order: one of `ORDERS`.
         limit: how many; None for all.
         offset: how many to leave out first.
     """
     if order not in ORDERS:
         raise StoreError(f"'{order}' is not an order. Choose one of: {', '.join(ORDERS)}.")
+    view = all_descriptions if controls else current_descriptions
+    v = view.c
     place = sa.func.row_number().over(
-        partition_by=(_V.unit_id, _V.polarity),
-        order_by=(_support(current_descriptions), *descending(_V.f1), _V.rank, _V.description_id.desc()),
+        partition_by=(v.unit_id, v.polarity),
+        order_by=(_support(view), *descending(v.f1), v.rank, v.description_id.desc()),
     )
-    within = sa.select(current_descriptions, place.label("place"))
-    for column, value in ((_V.campaign, campaign), (_V.explainer, explainer)):
+    within = sa.select(view, place.label("place"))
+    for column, value in ((v.campaign, campaign), (v.explainer, explainer)):
         if value is not None:
             within = within.where(column == value)
     if subject is not None:
-        within = within.where(sa.or_(_V.subject == subject, _V.fingerprint == subject))
+        within = within.where(sa.or_(v.subject == subject, v.fingerprint == subject))
     ranked = within.subquery()
     best = sa.select(ranked).where(ranked.c.place == 1)
     for name, wanted in (("kind", kind), ("layer", layer), ("dictionary", dictionary), ("verdict_input", verdict)):

@@ -13,6 +13,7 @@ from store.database import Database
 from store.errors import StoreError
 from store.queries.descriptions import described
 from store.queries.patterns import matching
+from store.records import CONTROL_KIND
 from store.rows import (
     DescribedRow,
     DescriptionPage,
@@ -43,6 +44,7 @@ def find_units(
     min_density: float | None = None,
     max_density: float | None = None,
     described_only: bool = False,
+    controls: bool = False,
     limit: int | None = 100,
     offset: int = 0,
 ) -> list[FoundUnit]:
@@ -56,6 +58,7 @@ def find_units(
         min_density: least share of tokens on which the unit is active.
         max_density: largest share.
         described_only: leave out units without a description.
+        controls: list what stands for blind controls too.
         limit: how many; None for all.
         offset: how many to leave out first.
     """
@@ -71,6 +74,8 @@ def find_units(
         query = query.where(unit.density <= max_density)
     if described_only:
         query = query.where(sa.exists().where(schema.Description.unit_id == unit.id))
+    if not controls:
+        query = query.where(unit.kind != CONTROL_KIND)
     query = query.order_by(
         schema.Subject.name, unit.kind, unit.layer, unit.dictionary, unit.unit_index, unit.unit, unit.id
     )
@@ -170,6 +175,8 @@ def _investigations(session: Session, unit_id: int, campaign: str | None) -> lis
             llm_calls=n_calls,
             started_at=moment(row.started_at),
             finished_at=moment(row.finished_at),
+            control=row.control,
+            control_of=row.control_of,
         )
         for row, owner, n_calls in session.execute(query.order_by(job.id.desc()))
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.records import EXPERIMENT_STATUSES, INVESTIGATION_STATUSES, POLARITIES
+from store.records import CONTROLS, EXPERIMENT_STATUSES, INVESTIGATION_STATUSES, POLARITIES
 from store.schema.base import Base, Big, Created, Key, one_of
 
 CAMPAIGN_STATUSES = ("open", "done")
@@ -31,6 +31,7 @@ class Campaign(Base):
     index_id: Mapped[int | None] = mapped_column(sa.ForeignKey("indexes.id", ondelete="SET NULL"))
     budget: Mapped[dict[str, Any]]
     estimates: Mapped[dict[str, Any]]
+    outcome: Mapped[dict[str, Any] | None] = mapped_column(sa.JSON(none_as_null=True))
     created_at: Mapped[Created]
     finished_at: Mapped[dt.datetime | None]
 
@@ -43,6 +44,8 @@ class Investigation(Base):
         sa.UniqueConstraint("campaign_id", "unit_id"),
         sa.Index("ix_investigations_queue", "campaign_id", "status", "attempts", "id"),
         one_of("status", INVESTIGATION_STATUSES),
+        one_of("control", CONTROLS),
+        sa.CheckConstraint("(control IS NULL) = (control_of IS NULL)", name="control_of"),
     )
 
     id: Mapped[Key]
@@ -59,6 +62,10 @@ class Investigation(Base):
     seconds: Mapped[float] = mapped_column(default=0.0)
     tool_calls: Mapped[int] = mapped_column(default=0)
     tokens: Mapped[Big] = mapped_column(default=0)
+    control: Mapped[str | None]
+    """What kind of blind control it is; null for the work on a unit that was asked for."""
+    control_of: Mapped[str | None]
+    """Id of the unit that a control is matched to, and that it passes for."""
     created_at: Mapped[Created]
     started_at: Mapped[dt.datetime | None]
     finished_at: Mapped[dt.datetime | None]

@@ -12,7 +12,7 @@ _METADATA = sa.MetaData()
 def _described(name: str, *more: sa.Column[int]) -> sa.Table:
     texts = (
         "subject", "fingerprint", "campaign", "unit", "kind", "dictionary", "state", "polarity", "label", "input_half",
-        "output_half", "exceptions", "rule", "explainer", "verdict_input", "verdict_output",
+        "output_half", "exceptions", "rule", "explainer", "verdict_input", "verdict_output", "control", "control_of",
     )  # fmt: skip
     numbers = (
         "description_id", "subject_id", "campaign_id", "investigation_id", "unit_id", "layer", "unit_index", "rank",
@@ -32,11 +32,13 @@ def _described(name: str, *more: sa.Column[int]) -> sa.Table:
     )
 
 
+#: With the blind controls among them, which the others leave out.
+all_descriptions = _described("all_descriptions")
 current_descriptions = _described("current_descriptions")
 best_descriptions = _described("best_descriptions", sa.Column("place", sa.Integer))
 _COUNTS = (
-    "campaign_id", "investigations", "pending", "leased", "done", "failed", "skipped", "tool_calls", "tokens",
-    "descriptions", "supported",
+    "campaign_id", "investigations", "pending", "leased", "done", "failed", "skipped", "controls", "tool_calls",
+    "tokens", "descriptions", "supported",
 )  # fmt: skip
 campaign_summary = sa.Table(
     "campaign_summary",

@@ -40,6 +40,14 @@ def test_hash_ignores_what_does_not_change_descriptions() -> None:
         assert load_spec(None, {**BASE, **change}).spec_hash != spec.spec_hash
 
 
+def test_a_campaign_from_before_a_setting_existed_is_still_found_by_its_hash() -> None:
+    from agent.spec import BEFORE
+
+    assert load_spec(None, {**BASE, **BEFORE}).spec_hash == "aacc8712d5944af6"
+    for change in ({"controls": 0.1}, {"scorer": "other"}, {"scoring": "sequential"}, {"error_method": "by"}):
+        assert load_spec(None, {**BASE, **BEFORE, **change}).spec_hash != "aacc8712d5944af6"
+
+
 def test_title_is_the_name_or_made_of_subject_and_hash() -> None:
     assert load_spec(None, {**BASE, "name": "mine"}).title == "mine"
     unnamed = load_spec(None, {**BASE, "subject": "/models/tiny gpt"})

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 import store
 from store import schema
-from store.records import CampaignProgress, Cost, InvestigationResult, LlmCallRecord, UnitRecord
+from store.records import Cost, InvestigationResult, LlmCallRecord, UnitRecord
+from store.work import CampaignProgress
 
 
 def lease(bench: Any, owner: str = "me", seconds: float = 60, **options: Any) -> Any:

@@ -1,0 +1,101 @@
+"""What a report over a campaign's claims needs, as plain values; beside `store.rows`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ClaimScore:
+    """One metric of a claim on the sealed score split."""
+
+    score_id: int
+    metric: str
+    value: float | None
+    low: float | None
+    high: float | None
+    null_mean: float | None
+    p: float | None
+    """As the scorer gave it, before error control."""
+    q: float | None
+    """Set when the campaign closes. Of a control: the least error rate at which the campaign's claims are accepted
+    from its p-value on; controls are no part of the family."""
+    e: float | None
+    headline: bool
+    n_examples: int
+    n_documents: int
+    unparseable: float
+    protocol_hash: str
+    predictor: str
+
+
+@dataclass(frozen=True)
+class ClaimRow:
+    """A current description of a campaign, of a unit that was asked for or of a blind control."""
+
+    description_id: int
+    investigation_id: int
+    unit: str
+    """Of a control: the id under which it is kept (``control:…:3``)."""
+    group: str
+    """Of a control: the group of the unit that it is matched to."""
+    kind: str
+    """Kind of unit ('mlp', 'head', 'sae', 'dir'); of a control, that of the unit that it is matched to."""
+    polarity: str
+    control: str | None
+    """'shuffled', 'direction', 'swapped' or 'constant'; None for a unit that was asked for."""
+    control_of: str | None
+    """Id of the unit that a control is matched to."""
+    label: str
+    input_half: str
+    rule: str | None
+    explainer: str
+    """'triage' for a unit (or control) that was recognised as dead, dense or a duplicate and not investigated."""
+    verdict_input: str
+    verdict_output: str
+    density: float | None
+    """Share of explore tokens on which the described tail is active."""
+    scores: Mapping[str, ClaimScore]
+    """By metric, those on the score split; F1 at the corpus's prevalence is 'weighted_f1'."""
+    refine_f1: float | None
+    """F1 on the refine split, by which the description was chosen among its rivals."""
+    status: str
+    """Of the investigation: 'done', or 'skipped' when triage threw it out."""
+    reason: str | None
+    seconds: float
+    """Of the whole investigation, like the other costs; one with two tails has two claims."""
+    tool_calls: int
+    forward_passes: int | None
+    tokens: int
+    """Of language-model calls."""
+    details: Json
+
+    @property
+    def tested(self) -> bool:
+        """Whether the claim was investigated and judged, and not thrown out by triage."""
+        return self.status == "done"
+
+
+@dataclass(frozen=True)
+class ControlRow:
+    """A blind control and how it fared."""
+
+    investigation_id: int
+    unit: str
+    control: str
+    control_of: str
+    status: str
+    reason: str | None
+    verdicts: dict[str, str]
+    """By polarity: the verdict on each of its claims."""
+    seconds: float
+    tool_calls: int
+
+    @property
+    def accepted(self) -> bool:
+        """Whether any of its descriptions was accepted; none should be."""
+        return "supported" in self.verdicts.values()
