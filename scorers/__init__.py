@@ -6,17 +6,20 @@ claim's scores into a verdict. Metrics and scorers are registries: `METRICS`, `S
 
 from __future__ import annotations
 
+from scorers.e_values import e_bh, e_q_values
 from scorers.edges import score_edges
-from scorers.error_rates import q_values, with_q_values
+from scorers.error_rates import ERROR_METHODS, q_values, with_q_values
 from scorers.errors import ScorerError
 from scorers.metrics import METRICS, Comparison, Metric, evaluate
-from scorers.permutation import pooled_p_values
+from scorers.permutation import density_strata, max_null, pooled_p_values
 from scorers.sanity import may_headline
+from scorers.sequential import SequentialResult, score_sequential
 from scorers.simulation import SCORERS, Scorer, score_simulation
 from scorers.types import Null, Score, ScoreSet, protocol_hash
 from scorers.verdict import Judgement, Verdict, VerdictRule, judge
 
 __all__ = [
+    "ERROR_METHODS",
     "METRICS",
     "SCORERS",
     "Comparison",
@@ -27,15 +30,21 @@ __all__ = [
     "ScoreSet",
     "Scorer",
     "ScorerError",
+    "SequentialResult",
     "Verdict",
     "VerdictRule",
+    "density_strata",
+    "e_bh",
+    "e_q_values",
     "evaluate",
     "judge",
+    "max_null",
     "may_headline",
     "pooled_p_values",
     "protocol_hash",
     "q_values",
     "score_edges",
+    "score_sequential",
     "score_simulation",
     "with_q_values",
 ]

@@ -1,7 +1,7 @@
-"""Error rates over many claims: q-values by Benjamini-Hochberg, Benjamini-Yekutieli and Storey.
+"""Error rates over many claims: q-values by Benjamini-Hochberg, Benjamini-Yekutieli, Storey and e-BH.
 
 A claim with q-value q belongs to a set of claims of which, on average, at most the share q is false. Claims without a
-p-value (untested) take no part.
+p-value or e-value (untested) take no part.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from scipy import stats
 
+from scorers.e_values import e_q_values, mixture_calibrator
 from scorers.errors import ScorerError
 from scorers.types import DoubleArray, Score
 
@@ -47,23 +48,46 @@ METHODS: dict[str, Callable[[DoubleArray], DoubleArray]] = {
 }
 
 
-def q_values(p_values: Sequence[float | None], method: str = "bh") -> list[float | None]:
+E_BH = "e-bh"
+ERROR_METHODS = (*METHODS, E_BH)
+"""Names of all ways to set q-values: those on p-values, and e-BH on e-values."""
+
+
+def q_values(
+    p_values: Sequence[float | None], method: str = "bh", *, e_values: Sequence[float | None] | None = None
+) -> list[float | None]:
     """q-values in the order given; None stays None and does not count as a test.
 
     Args:
         p_values: one p-value per claim, one metric only: the claims are the family, not their metrics.
-        method: 'bh', 'by' or 'storey'.
+        method: one of `ERROR_METHODS`. 'bh', 'by' and 'storey' use the p-values. 'e-bh' uses the e-values (Wang &
+            Ramdas 2022); the p-value of a claim that has no e-value is calibrated, at a great loss (see
+            `scorers.e_values`): e-BH is for claims that were tested sequentially.
+        e_values: one per claim; looked at by 'e-bh' only.
 
     Raises:
-        ScorerError: unknown method, or a p-value outside [0, 1].
+        ScorerError: unknown method, a p-value outside [0, 1], a negative e-value, lengths that differ.
     """
-    if method not in METHODS:
-        raise ScorerError(f"There is no error-rate method '{method}'. Known: {', '.join(METHODS)}.")
-    tested = np.array([p for p in p_values if p is not None], dtype=np.float64)
-    if not ((tested >= 0) & (tested <= 1)).all():
+    if method not in ERROR_METHODS:
+        raise ScorerError(f"There is no error-rate method '{method}'. Known: {', '.join(ERROR_METHODS)}.")
+    if any(p is not None and not 0 <= p <= 1 for p in p_values):
         raise ScorerError("p-values must lie between 0 and 1.")
+    if method == E_BH:
+        return _from_e_values(p_values, [None] * len(p_values) if e_values is None else e_values)
+    tested = np.array([p for p in p_values if p is not None], dtype=np.float64)
     adjusted = iter(METHODS[method](tested).tolist() if len(tested) else [])
     return [None if p is None else next(adjusted) for p in p_values]
+
+
+def _from_e_values(p_values: Sequence[float | None], e_values: Sequence[float | None]) -> list[float | None]:
+    if len(p_values) != len(e_values):
+        raise ScorerError(f"{len(p_values)} p-values and {len(e_values)} e-values are not of the same claims.")
+    evidence = [
+        e if e is not None or p is None else float(mixture_calibrator(np.array([max(p, 1e-300)]))[0])
+        for p, e in zip(p_values, e_values, strict=True)
+    ]
+    adjusted = iter(e_q_values([e for e in evidence if e is not None]).tolist())
+    return [None if e is None else next(adjusted) for e in evidence]
 
 
 def with_q_values(scores: Sequence[Score], method: str = "bh") -> list[Score]:
@@ -71,6 +95,7 @@ def with_q_values(scores: Sequence[Score], method: str = "bh") -> list[Score]:
     result = list(scores)
     for metric in {score.metric for score in scores}:
         members = [i for i, score in enumerate(scores) if score.metric == metric]
-        for i, q in zip(members, q_values([scores[i].p_value for i in members], method), strict=True):
+        found = q_values([scores[i].p_value for i in members], method, e_values=[scores[i].e_value for i in members])
+        for i, q in zip(members, found, strict=True):
             result[i] = replace(result[i], q_value=q)
     return result

@@ -8,11 +8,14 @@ those shorter than a context, at which a prediction still overlaps its own surro
 circular cross-correlations, which the fast Fourier transform gives for all rotations at once. So the p-value is not a
 matter of luck and resolves 1/n, about 4e-5.
 
+*Maximum*. Where the best of several settings is reported (of steering strengths, layers, predictors), its null is the
+maximum over the same settings under the same shuffles (`max_null`).
+
 *Pairing*. A description of something that many units share (the end of a line) beats the rotation null with ease. The
 same predictions are therefore compared with other units of the group, on the random panel, where all units'
 activations are known: is this description better for its own unit than for others? To compare like with like, each
 other unit's threshold is set such that as many positions are active as for the described unit. With K units the
-p-value cannot go below 1/(K+1); `pooled_p_values` pools the draws of a campaign.
+p-value cannot go below 1/(K+1); `pooled_p_values` pools the draws of a campaign, within `density_strata`.
 """
 
 from __future__ import annotations
@@ -70,24 +73,56 @@ def rotation_null(metrics: Sequence[Metric], comparison: Comparison, *, shortest
     }
 
 
+def max_null(observed_max: float, draws_by_setting: DoubleArray | Sequence[Sequence[float]]) -> Null:
+    """The null of a maximum over settings: the maximum of the null draws, shuffle by shuffle.
+
+    A best-of-six compared with the null of a single setting is called real far too often: at a base rate of 30 % the
+    best of six multipliers with fifty continuations each has a null mean of 0.12, not 0 (Westfall & Young 1993, on
+    min-P and max-T; the trap is FADE's faithfulness, arXiv 2502.16994).
+
+    Args:
+        observed_max: the largest statistic over the settings.
+        draws_by_setting: [settings, draws] of the same statistic. Column k must come from the same shuffle or rotation
+            in every setting, so that settings are as alike under the null as they are in the data. A draw that is
+            undefined (NaN) in one setting leaves the maximum to the others.
+
+    Returns:
+        A null named 'max'.
+
+    Raises:
+        ScorerError: no settings or no draws.
+    """
+    draws = np.asarray(draws_by_setting, dtype=np.float64)
+    if draws.ndim != 2 or not draws.size:
+        raise ScorerError(f"The null of a maximum needs draws of shape [settings, draws], not {draws.shape}.")
+    least = np.where(np.isnan(draws), -np.inf, draws).max(axis=0)
+    return Null.of("max", observed_max, np.where(np.isinf(least), np.nan, least))
+
+
 def pairing_null(
-    metrics: Sequence[Metric], comparison: Comparison, others: FloatArray | DoubleArray
+    metrics: Sequence[Metric],
+    comparison: Comparison,
+    others: FloatArray | DoubleArray,
+    *,
+    weighted: bool = False,
 ) -> dict[str, Null]:
     """Compare each metric with its value when the same predictions are held against other units.
 
     Args:
         metrics: names are the keys of the result.
-        comparison: the described unit on the random panel. Weights are ignored: each position of the panel stands for
-            the same number of the corpus's.
+        comparison: the described unit on the random panel.
         others: [units, n] activations of other units at the same positions, times the polarity's sign.
+        weighted: whether weights count. On the whole panel they do not: each of its positions stands for the same
+            number of the corpus's. On a part of it, chosen by the described unit's activity, they must.
 
     Returns:
         Nulls of the metrics that are defined, with their draws. Units that are active at fewer than half as many
         positions as the described one cannot be matched and are left out. Empty when the described unit is active
         nowhere on the panel, or when no unit can be matched.
     """
-    level = Comparison(**{**comparison.__dict__, "weights": np.ones(len(comparison.weights))})
-    wanted = int(level.active.sum())
+    scale = comparison.weights / comparison.weights.max() if weighted else np.ones(len(comparison.weights))
+    level = Comparison(**{**comparison.__dict__, "weights": scale})
+    wanted = float(scale[level.active].sum())
     if not wanted or not len(others):
         return {}
     ranked = any(metric.ranked for metric in metrics)
@@ -132,6 +167,39 @@ def pooled_p_values(
         reached = len(pool) - np.searchsorted(pool, np.asarray([observed[i] for i in members]) - 1e-9, side="left")
         p_values[members] = (1 + reached) / (1 + len(pool))
     return p_values
+
+
+def density_strata(densities: Sequence[float], *, width: float = 0.5, least: int = 20) -> list[int]:
+    """Strata of claims whose units are active about equally often, for `pooled_p_values`.
+
+    Chance agreement grows with density: a description of a unit that is active at a tenth of all positions reaches an
+    F1 of 0.1 by chance, one of a rare unit almost nothing. Pooled over all densities, dense units would be called real
+    far too often and rare ones never.
+
+    Args:
+        densities: [m] shares of positions at which each claim's unit is active; 0 counts as the lowest stratum.
+        width: of a stratum, in decades.
+        least: claims in a stratum; smaller ones are joined with their smaller neighbour, so that every pool is large
+            enough for the campaign's correction.
+
+    Returns:
+        [m] labels, ascending with density.
+    """
+    values = np.asarray(densities, dtype=np.float64)
+    if not ((values >= 0) & (values <= 1)).all():
+        raise ScorerError("Densities are shares between 0 and 1.")
+    decade = np.floor(np.log10(np.maximum(values, 1e-6)) / width).astype(np.int64)
+    groups = [np.flatnonzero(decade == label) for label in np.unique(decade)]
+    while len(groups) > 1 and min(map(len, groups)) < least:
+        small = min(range(len(groups)), key=lambda i: len(groups[i]))
+        beside = [i for i in (small - 1, small + 1) if 0 <= i < len(groups)]
+        other = min(beside, key=lambda i: len(groups[i]))
+        first, last = min(small, other), max(small, other)
+        groups[first : last + 1] = [np.concatenate([groups[first], groups[last]])]
+    labels = np.zeros(len(values), dtype=np.int64)
+    for label, members in enumerate(groups):
+        labels[members] = label
+    return [int(label) for label in labels]
 
 
 def _observed(comparison: Comparison, *, ranked: bool) -> Totals:
@@ -182,28 +250,41 @@ def _rotated(comparison: Comparison, shifts: IntArray, *, ranked: bool) -> Total
     return Totals(np.stack(sums, axis=1), *_stacked(positives, everything, len(shifts)), centre)
 
 
-def _against_others(comparison: Comparison, others: DoubleArray, wanted: int, *, ranked: bool) -> Totals:
-    """Totals of the predictions against each unit whose density can be matched; unweighted, leading axis units."""
-    threshold = np.partition(others, -wanted, axis=1)[:, -wanted]
-    active: BoolArray = (others >= threshold[:, None]) & (others > 0)
-    matched = 2 * active.sum(axis=1) >= wanted
+def _against_others(comparison: Comparison, others: DoubleArray, wanted: float, *, ranked: bool) -> Totals:
+    """Totals of the predictions against each unit whose density can be matched; leading axis units."""
+    w = comparison.weights
+    active: BoolArray = (others >= _matching(others, w, wanted)[:, None]) & (others > 0)
+    matched = 2 * (active @ w) >= wanted
     y, active = np.maximum(others[matched], 0), active[matched]
-    units, n = y.shape
-    means = y.mean(axis=1)
+    units = len(y)
+    total = float(w.sum())
+    means = (y @ w) / total
     y -= means[:, None]
-    p_mean = float(comparison.prediction.mean())
+    p_mean = float(np.average(comparison.prediction, weights=w))
     p = comparison.prediction - p_mean
-    predicted = comparison.predicted.astype(np.float64)
+    predicted = w * comparison.predicted
     ones, hits = np.ones(units), active.astype(np.float64)
     sums = [
-        ones * n, y.sum(axis=1), ones * p.sum(), (y * y).sum(axis=1), ones * (p * p).sum(), y @ p,
-        hits.sum(axis=1), ones * predicted.sum(), hits @ predicted,
+        ones * total, y @ w, ones * (w @ p), (y * y) @ w, ones * (w @ (p * p)), y @ (w * p),
+        hits @ w, ones * predicted.sum(), hits @ predicted,
     ]  # fmt: skip
     positives, everything = [], []
     for indicator in _level_indicators(comparison) if ranked else ():
-        positives.append(hits @ indicator)
-        everything.append(ones * indicator.sum())
+        positives.append(hits @ (w * indicator))
+        everything.append(ones * (w @ indicator))
     return Totals(np.stack(sums, axis=1), *_stacked(positives, everything, units), (means, p_mean))
+
+
+def _matching(others: DoubleArray, weights: DoubleArray, wanted: float) -> DoubleArray:
+    """[units] threshold of each unit at which it is active on the weight `wanted`."""
+    if (weights == weights[0]).all():
+        kth = round(wanted / weights[0])
+        found: DoubleArray = np.partition(others, -kth, axis=1)[:, -kth]
+        return found
+    order = np.argsort(-others, axis=1)
+    last = (np.cumsum(weights[order], axis=1) < wanted - 1e-9).sum(axis=1)
+    found = others[np.arange(len(others)), order[np.arange(len(others)), last]]
+    return found
 
 
 def _stacked(positives: list[DoubleArray], everything: list[DoubleArray], rows: int) -> tuple[DoubleArray, DoubleArray]:

@@ -25,7 +25,7 @@ from scorers.types import DoubleArray, Null, Score, ScoreSet, View, protocol_has
 from tools.types import BoolArray, IntArray, UnitId
 
 NAME: Final = "simulation"
-VERSION: Final = 1
+VERSION: Final = 2
 """Raised whenever a change can alter a value, an interval or a p-value."""
 DEFAULT_METRICS: Final = (
     "f1", "average_precision", "pearson", "precision", "recall", "balanced_accuracy", "auroc",
@@ -54,14 +54,43 @@ SCORERS: Registry[Scorer] = Registry("scorer")
 
 
 @dataclass(frozen=True)
-class _Held:
-    """The held-out sample of a unit in the order of the text, with its predictions; arrays are [n]."""
+class HeldOut:
+    """The held-out sample of one tail of a unit in the order of the text; arrays are [n]."""
 
+    unit: UnitId
+    polarity: str
+    threshold: float
     contexts: IntArray
     positions: IntArray
     documents: IntArray
-    comparison: Comparison
-    unparseable: float
+    values: DoubleArray
+    """Activation times the polarity's sign."""
+    weights: DoubleArray
+
+    @property
+    def active(self) -> BoolArray:
+        return self.values > self.threshold
+
+    def __len__(self) -> int:
+        return len(self.contexts)
+
+    def part(self, rows: IntArray, weights: DoubleArray) -> HeldOut:
+        """Some of the rows, with weights of their own."""
+        return HeldOut(
+            self.unit, self.polarity, self.threshold, self.contexts[rows], self.positions[rows], self.documents[rows],
+            self.values[rows], weights,
+        )  # fmt: skip
+
+    def compare(self, raw: DoubleArray) -> Comparison:
+        """Against predictions [n], of which NaN could not be parsed and is wrong."""
+        prediction = wrong_answers(raw, self.active, self.threshold)
+        return Comparison(
+            activation=np.maximum(self.values, 0),
+            active=self.active,
+            prediction=prediction,
+            predicted=prediction > self.threshold,
+            weights=self.weights,
+        )
 
 
 def score_simulation(
@@ -101,28 +130,45 @@ def score_simulation(
         ScorerError: unknown metric or polarity, negative threshold, misshapen or infinite predictions.
     """
     began = time.perf_counter()
-    chosen = [METRICS.get(name) for name in metrics]
-    if polarity not in ("+", "-"):
-        raise ScorerError(f"A polarity is '+' or '-', not '{polarity}'.")
-    if not threshold >= 0:
-        raise ScorerError(
-            f"The threshold of {unit} on polarity '{polarity}' is {threshold:g}: that tail is empty and has no "
-            "description to score. Leave the polarity out."
-        )
-    sign = 1.0 if polarity == "+" else -1.0
-    held = _predict(predictor, view, unit, sign, threshold)
-    ends = intervals(chosen, held.comparison, held.documents, resamples=resamples, rng=_generator(seed, unit, polarity))
+    for metric in metrics:
+        METRICS.get(metric)
+    held = held_out(view, unit, polarity, threshold)
+    raw = ask(predictor, view, held)
+    return score_held(
+        predictor.name, view, held, raw, null_units=null_units, resamples=resamples, seed=seed, metrics=metrics,
+        began=began,
+    )  # fmt: skip
+
+
+def score_held(
+    name: str,
+    view: View,
+    held: HeldOut,
+    raw: DoubleArray,
+    *,
+    null_units: Sequence[UnitId],
+    resamples: int,
+    seed: int,
+    metrics: Sequence[str],
+    began: float,
+) -> ScoreSet:
+    """The scores of predictions `raw` [n] by the predictor `name` for a whole sample; the rest as in
+    `score_simulation`. `began` is when the work started, by `time.perf_counter`."""
+    chosen = [METRICS.get(metric) for metric in metrics]
+    comparison = held.compare(raw)
+    rng = generator(seed, held.unit, held.polarity)
+    ends = intervals(chosen, comparison, held.documents, resamples=resamples, rng=rng)
     longest = int(np.unique(held.contexts, return_counts=True)[1].max())
-    rotation = rotation_null(chosen, held.comparison, shortest=longest)
-    pairing = _pairing(chosen, held, view, [other for other in null_units if other != unit], sign)
+    rotation = rotation_null(chosen, comparison, shortest=longest)
+    pairing = _pairing(chosen, held, comparison, view, [other for other in null_units if other != held.unit])
     settings = {
-        "resamples": resamples, "interval": "document percentile with phantoms", "rotations": MAX_ROTATIONS,
+        "resamples": resamples, "interval": "document percentile with mid-p phantoms", "rotations": MAX_ROTATIONS,
         "null_levels": MAX_LEVELS, "pairing": "density matched",
     }  # fmt: skip
-    cost = {"seconds": time.perf_counter() - began, "positions": float(len(held.contexts))}
+    cost = {"seconds": time.perf_counter() - began, "positions": float(len(held))}
     scores = []
     for metric in chosen:
-        value, reason = evaluate(metric, held.comparison)
+        value, reason = evaluate(metric, comparison)
         own = rotation.get(metric.name)
         scores.append(
             Score(
@@ -131,16 +177,16 @@ def score_simulation(
                 value=value,
                 low=ends[metric.name].low,
                 high=ends[metric.name].high,
-                n_examples=len(held.contexts),
+                n_examples=len(held),
                 n_documents=len(np.unique(held.documents)),
-                n_active=int(held.comparison.active.sum()),
+                n_active=int(held.active.sum()),
                 null_mean=own.mean if own else None,
                 p_value=own.p_value if own else None,
                 split=str(view.split),
-                predictor=predictor.name,
+                predictor=name,
                 protocol_hash=protocol_hash(NAME, VERSION, settings, metric.name),
                 headline=metric.headline,
-                unparseable=held.unparseable,
+                unparseable=float(np.isnan(raw).mean()),
                 reason=reason,
                 nulls=tuple(null for null in (own, pairing.get(metric.name)) if null),
                 cost=cost,
@@ -171,49 +217,74 @@ def wrong_answers(prediction: DoubleArray, active: BoolArray, threshold: float) 
     return np.where(missing, wrong, prediction)
 
 
-def _predict(predictor: Predictor, view: View, unit: UnitId, sign: float, threshold: float) -> _Held:
+def held_out(view: View, unit: UnitId, polarity: str, threshold: float) -> HeldOut:
+    """A unit's sample of a split, in the order of the text.
+
+    Raises:
+        ScorerError: unknown polarity, negative threshold, or nothing sampled.
+    """
+    if polarity not in ("+", "-"):
+        raise ScorerError(f"A polarity is '+' or '-', not '{polarity}'.")
+    if not threshold >= 0:
+        raise ScorerError(
+            f"The threshold of {unit} on polarity '{polarity}' is {threshold:g}: that tail is empty and has no "
+            "description to score. Leave the polarity out."
+        )
     sample = view.sample(unit)
     order = np.lexsort((sample.positions, sample.contexts))
-    contexts, positions = sample.contexts[order], sample.positions[order]
-    if not len(contexts):
+    if not len(order):
         raise ScorerError(f"The {view.split} split holds no sampled position of {unit}: the corpus is too small.")
-    raw = np.asarray(predictor.predict(view.texts, contexts, positions), dtype=np.float64)
-    if raw.shape != contexts.shape:
+    sign = 1.0 if polarity == "+" else -1.0
+    return HeldOut(
+        unit, polarity, threshold, sample.contexts[order], sample.positions[order], sample.documents[order],
+        sign * sample.values[order].astype(np.float64), sample.weights[order].astype(np.float64),
+    )  # fmt: skip
+
+
+def ask(predictor: Predictor, view: View, held: HeldOut) -> DoubleArray:
+    """What the predictor says of each position of a sample, [n]; NaN where it gave no answer that could be read.
+
+    Raises:
+        ScorerError: misshapen or infinite predictions.
+    """
+    raw = np.asarray(predictor.predict(view.texts, held.contexts, held.positions), dtype=np.float64)
+    if raw.shape != held.contexts.shape:
         raise ScorerError(
-            f"The predictor '{predictor.name}' gave predictions of shape {raw.shape} for {len(contexts)} positions."
+            f"The predictor '{predictor.name}' gave predictions of shape {raw.shape} for {len(held)} positions."
         )
     if np.isinf(raw).any():
-        raise ScorerError(f"The predictor '{predictor.name}' predicted an infinite activation for {unit}.")
-    values = sign * sample.values[order].astype(np.float64)
-    active = values > threshold
-    prediction = wrong_answers(raw, active, threshold)
-    comparison = Comparison(
-        activation=np.maximum(values, 0),
-        active=active,
-        prediction=prediction,
-        predicted=prediction > threshold,
-        weights=sample.weights[order].astype(np.float64),
-    )
-    return _Held(contexts, positions, sample.documents[order], comparison, float(np.isnan(raw).mean()))
+        raise ScorerError(f"The predictor '{predictor.name}' predicted an infinite activation for {held.unit}.")
+    return raw
 
 
-def _generator(seed: int, unit: UnitId, polarity: str) -> np.random.Generator:
+def generator(seed: int, unit: UnitId, polarity: str) -> np.random.Generator:
     """Random numbers that depend on the unit and not on the order in which units are scored."""
     digest = hashlib.sha256(f"{unit}{polarity}".encode()).digest()
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
 
-def _pairing(
-    metrics: Sequence[Metric], held: _Held, view: View, others: Sequence[UnitId], sign: float
-) -> dict[str, Null]:
-    """The pairing null on the random panel, all of whose positions are in the sample."""
-    if not others:
-        return {}
+def panel_rows(view: View, held: HeldOut) -> IntArray:
+    """Where each position of the random panel is found in the sample, all of which holds them; [n_panel_positions].
+
+    Raises:
+        ScorerError: one is missing.
+    """
     contexts, positions = view.panel_index
     stride = 1 + max(int(held.positions.max()), int(positions.max()))
     keys, wanted = held.contexts * stride + held.positions, contexts * stride + positions
     rows = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     if not (keys[rows] == wanted).all():
         raise ScorerError("The sample of a unit lacks positions of the random panel; the index is inconsistent.")
-    panel = Comparison(**{name: array[rows] for name, array in held.comparison.__dict__.items()})
+    return rows.astype(np.int64)
+
+
+def _pairing(
+    metrics: Sequence[Metric], held: HeldOut, comparison: Comparison, view: View, others: Sequence[UnitId]
+) -> dict[str, Null]:
+    """The pairing null on the random panel, all of whose positions are in the sample."""
+    if not others:
+        return {}
+    rows = panel_rows(view, held)
+    panel = Comparison(**{name: array[rows] for name, array in comparison.__dict__.items()})
+    sign = 1.0 if held.polarity == "+" else -1.0
     return pairing_null(metrics, panel, sign * view.panel_matrix(others))
