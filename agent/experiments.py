@@ -103,4 +103,21 @@ def _edit_check(report: Report) -> Json:
     return _row(report, "token edits", arguments, observation, int(event["seed"]))
 
 
-_KINDS: dict[str, Callable[[Report], Json]] = {"induction": _induction, "edit_check": _edit_check}
+def _queries(report: Report) -> Json:
+    """Inputs that were put to the unit as to a black box, and its values there."""
+    event = report.event
+    arguments = {
+        "subject": report.bench.subject.fingerprint,
+        "intervention": "put inputs into contexts of their own, at random places, and read the activation at each",
+        "domain": event["domain"],
+        "inputs": [name for name, _ in event["asked"]],
+    }
+    summary = f"asked for {event['queries']} inputs in {event['contexts']} contexts: {event['formula']}"
+    data = {"values": [value for _, value in event["asked"]], "steps": event["steps"], "formula": event["formula"]}
+    observation = {"summary": summary, "data": data, "hypothesis": report.hypothesis, "outcome": None}
+    return _row(report, "queries", arguments, observation, 0)
+
+
+_KINDS: dict[str, Callable[[Report], Json]] = {
+    "induction": _induction, "edit_check": _edit_check, "queries": _queries,
+}  # fmt: skip

@@ -10,7 +10,7 @@ from explainers.types import Explainer
 from tools.errors import NeuroglossError
 
 _factories: dict[str, Callable[..., Explainer]] = {}
-_MODULES = ("explainers.pattern.explainer",)
+_MODULES = ("explainers.pattern.explainer", "explainers.symbolic.explainer")
 """Modules that register explainers when they are imported."""
 
 F = TypeVar("F", bound=Callable[..., Explainer])

@@ -1,4 +1,4 @@
-"""Unit patterns (``mlp:0-2:*``, ``head:*:*``, ``sae:NAME:5,7-9``, ``fn:numeric:*``, ``dir:*``) as conditions on units."""
+"""Unit patterns (``mlp:0-2:*``, ``head:*:*``, ``sae:NAME:5,7-9``, ``fn:numeric:*``, ``dir:*``) as SQL conditions."""
 
 from __future__ import annotations
 

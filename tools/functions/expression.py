@@ -291,9 +291,10 @@ def _text(node: Expr, strength: int) -> str:
         return "x"
     if node.op == "inside":
         low, high = (float(arg) for arg in node.args if not isinstance(arg, Expr))
-        if math.isinf(low):
-            return f"x < {_figure(high)}"
-        return f"x > {_figure(low)}" if math.isinf(high) else f"{_figure(low)} < x < {_figure(high)}"
+        told = f"{_figure(low)} < x < {_figure(high)}"
+        if math.isinf(low) or math.isinf(high):
+            told = f"x < {_figure(high)}" if math.isinf(low) else f"x > {_figure(low)}"
+        return f"({told})" if strength else told
     if node.op in ("+", "*", "/", "**"):
         own = {"+": 1, "*": 2, "/": 2, "**": 3}[node.op]
         left, right = node.parts
