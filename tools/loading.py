@@ -51,6 +51,12 @@ def find_folder(name_or_path: str) -> tuple[str, Path]:
         if not folder.is_dir():
             raise SubjectError("The built-in model 'pycode' is not in this installation. Install neurogloss again.")
         return "pycode", folder
+    if name_or_path == "planted" or name_or_path.startswith("planted:"):
+        from tools.planted.build import build
+        from tools.planted.spec import planted_spec
+
+        spec = planted_spec(name_or_path)
+        return spec.name, build(spec)
     if (made := generated_folder(name_or_path)) is not None:
         return made
     path = Path(name_or_path).expanduser()
@@ -61,8 +67,8 @@ def find_folder(name_or_path: str) -> tuple[str, Path]:
     looks_local = name_or_path.startswith((".", "~", os.sep)) or "\\" in name_or_path or name_or_path.count("/") > 1
     if looks_local or not name_or_path.strip():
         raise SubjectError(
-            f"There is no folder '{name_or_path}'. Give 'pycode', an existing model folder, or a hub id such as "
-            "'openai-community/gpt2'."
+            f"There is no folder '{name_or_path}'. Give 'pycode', 'planted', an existing model folder, or a hub id "
+            "such as 'openai-community/gpt2'."
         )
     return name_or_path, _download(name_or_path)
 

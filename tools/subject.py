@@ -260,7 +260,8 @@ def load_subject(
     """Load a subject.
 
     Args:
-        name_or_path: ``pycode`` (the built-in model), a Hugging Face model folder, or a hub id.
+        name_or_path: ``pycode`` (the built-in model), ``planted`` or ``planted:seed=7,size=large,arch=llama`` (a model
+            whose parts were written by hand, built when first asked for), a Hugging Face model folder, or a hub id.
         device: ``auto``, ``cpu``, ``cuda``, ``cuda:N`` or ``mps``.
         dtype: ``auto``, ``float32``, ``bfloat16``, ``float16`` or ``float64``.
         dictionaries: Name -> folder of each dictionary to attach. Those that come with a model folder (in its

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from tools.planted.build import build
+from tools.planted.concepts import prevalences
+from tools.planted.corpus import documents
 from tools.planted.predicates import (
     All,
     AnyOf,
     Before,
+    Earlier,
     Induction,
     Not,
     Position,
@@ -15,22 +19,31 @@ from tools.planted.predicates import (
     Within,
     from_json,
 )
-from tools.planted.truth import Case, Effect, UnitTruth, load_truth
+from tools.planted.spec import PlantedSpec, is_planted, planted_spec
+from tools.planted.truth import INERT, Case, Effect, UnitTruth, load_truth
 
 __all__ = [
+    "INERT",
     "All",
     "AnyOf",
     "Before",
     "Case",
+    "Earlier",
     "Effect",
     "Induction",
     "Not",
+    "PlantedSpec",
     "Position",
     "Predicate",
     "Repeated",
     "TokenIn",
     "UnitTruth",
     "Within",
+    "build",
+    "documents",
     "from_json",
+    "is_planted",
     "load_truth",
+    "planted_spec",
+    "prevalences",
 ]

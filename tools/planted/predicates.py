@@ -273,3 +273,28 @@ class Not:
     @classmethod
     def read(cls, data: Mapping[str, Any]) -> Not:
         return cls(from_json(data["part"]))
+
+
+@_kind
+@dataclass(frozen=True)
+class Earlier:
+    """The part held at an earlier position of the context. Position 0 takes no part."""
+
+    part: Predicate
+    kind: ClassVar[str] = "earlier"
+
+    def holds(self, pieces: Sequence[str]) -> BoolArray:
+        held = np.zeros(len(pieces), bool)
+        before = self.part.holds(pieces)
+        before[:1] = False
+        found = np.flatnonzero(before)
+        if len(found):
+            held[found[0] + 1 :] = True
+        return held
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "part": self.part.to_json()}
+
+    @classmethod
+    def read(cls, data: Mapping[str, Any]) -> Earlier:
+        return cls(from_json(data["part"]))

@@ -19,6 +19,8 @@ from tools.types import BoolArray, FloatArray
 TRUTH_FILE = "truth.json"
 #: Version of the file.
 TRUTH_FORMAT = 1
+#: An inert unit, set to zero at a position, changes no logit there by more than this.
+INERT = 0.02
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ class UnitTruth:
     effect: Effect | None = None
     """What it does when on; None: nothing (see `inert`) or nothing that is claimed."""
     inert: bool = False
-    """Whether it is certain that it changes no logit by more than `tools.planted.INERT`."""
+    """Whether it is certain that it changes no logit by more than `INERT`."""
     twin: str | None = None
     """The unit of which it is a near-duplicate."""
     causal_note: str = ""
