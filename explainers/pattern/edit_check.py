@@ -72,6 +72,11 @@ class EditCheck:
             "seed": self.seed,
         }
 
+    @property
+    def doubtful(self) -> frozenset[int]:
+        """Offsets of tokens that the rule refers to and that can mostly be replaced without effect."""
+        return frozenset(effect.offset for effect in self.effects if effect.confirmed is False)
+
     def sentence(self) -> str:
         """The outcome in one or two sentences."""
         needed = [effect for effect in self.effects if effect.necessary]
@@ -82,9 +87,8 @@ class EditCheck:
             for effect in needed[:3]
         ]
         text = f"Replacing {'; '.join(parts)}."
-        doubtful = [effect.offset for effect in self.effects if effect.confirmed is False]
-        if doubtful:
-            names = " and ".join(_name(offset) for offset in doubtful[:2])
+        if self.doubtful:
+            names = " and ".join(_name(offset) for offset in sorted(self.doubtful, reverse=True)[:2])
             text += f" The rule also names {names}, which can mostly be replaced without silencing it."
         return text
 
@@ -103,7 +107,39 @@ def strongest(rows: Rows, n: int) -> IntArray:
     return pool[early].astype(np.int64)
 
 
-def check_edits(evidence: Evidence, rows: Rows, rule: Rule) -> EditCheck | None:
+@dataclass(frozen=True)
+class Edits:
+    """Edits of the strongest examples, done once; any rule can be compared with them."""
+
+    evidence: Evidence
+    contexts: tuple[int, ...]
+    positions: tuple[int, ...]
+    found: tuple[tuple[EditEffect, ...], ...]
+    """One for each example: an effect for each edited token."""
+
+    def check(self, rule: Rule) -> EditCheck:
+        """What the edits say of a rule."""
+        texts = self.evidence.explore.texts
+        mentioned = [
+            mentioned_offsets(rule, reading_of(texts, context), position)
+            for context, position in zip(self.contexts, self.positions, strict=True)
+        ]
+        described = tuple(
+            {
+                "context": context,
+                "position": position,
+                "document": texts.document_id(texts.document(context)),
+                "mentioned": sorted(offsets),
+                "effects": [asdict(effect) for effect in effects],
+            }
+            for context, position, offsets, effects in zip(
+                self.contexts, self.positions, mentioned, self.found, strict=True
+            )
+        )
+        return EditCheck(summarise(self.found, mentioned, self.evidence.sign), described, self.evidence.seed)
+
+
+def edit_strongest(evidence: Evidence, rows: Rows) -> Edits | None:
     """Edits the strongest explore examples; None when there is no subject or the unit is never active."""
     if evidence.subject is None:
         return None
@@ -118,21 +154,13 @@ def check_edits(evidence: Evidence, rows: Rows, rule: Rule) -> EditCheck | None:
         evidence.subject, evidence.unit, [texts.ids(context).tolist() for context in contexts], positions,
         window=WINDOW, replacements=REPLACEMENTS, seed=evidence.seed % 2**32, pool=_pool(evidence),
     )  # fmt: skip
-    mentioned = [
-        mentioned_offsets(rule, reading_of(texts, context), position)
-        for context, position in zip(contexts, positions, strict=True)
-    ]
-    described = tuple(
-        {
-            "context": context,
-            "position": position,
-            "document": texts.document_id(texts.document(context)),
-            "mentioned": sorted(offsets),
-            "effects": [asdict(effect) for effect in effects],
-        }
-        for context, position, offsets, effects in zip(contexts, positions, mentioned, found, strict=True)
-    )
-    return EditCheck(summarise(found, mentioned, evidence.sign), described, evidence.seed)
+    return Edits(evidence, tuple(contexts), tuple(positions), tuple(tuple(effects) for effects in found))
+
+
+def check_edits(evidence: Evidence, rows: Rows, rule: Rule) -> EditCheck | None:
+    """Edits the strongest explore examples and compares them with a rule; None where they cannot be edited."""
+    edits = edit_strongest(evidence, rows)
+    return None if edits is None else edits.check(rule)
 
 
 def _pool(evidence: Evidence) -> list[int]:

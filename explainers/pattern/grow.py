@@ -13,11 +13,13 @@ import numpy as np
 
 from explainers.pattern.problem import Problem
 from explainers.rules.ast import Compare
-from explainers.rules.features import FAMILIES, Family
+from explainers.rules.features import FAMILIES, POSITION, Family
 from tools.types import BoolArray, IntArray
 
 NEGATION = 2.0
 """How many times the usual cost a negated literal must repay."""
+EXCLUSIONS = 6
+"""Families that are tried in full for a negated set."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Draft:
 def _oddity(family: Family) -> float:
     """How many times the usual cost a literal must repay: far tokens and vicinities are many, and odd to read."""
     if family.place is None:
-        return 2.0 if isinstance(family.flag, Compare) else 1.0
+        return 2.0 if family.quantity or isinstance(family.flag, Compare) else 1.0
     if family.place.kind.startswith("near"):
         return 3.0
     return 1.0 + 0.5 * max(family.place.offset - 1, 0)
@@ -81,14 +83,17 @@ class Grower:
 
     def __init__(self, problem: Problem, settings: Settings, best_possible: float):
         self.problem, self.settings = problem, settings
+        self._unit_cost = settings.literal_cost * best_possible
         oddity = np.array([_oddity(FAMILIES[family]) for family in problem.family])
-        self.literal_cost = settings.literal_cost * best_possible * oddity
+        self.literal_cost = self._unit_cost * oddity
         self.member_cost = settings.member_cost * best_possible
 
     def cost(self, parts: list[Test]) -> float:
         """What a conjunction must repay: for each literal, and for each member beyond the first."""
         return sum(
-            float(self.literal_cost[test.literals[0]]) * (NEGATION if test.negated else 1.0)
+            self._unit_cost
+            * _oddity(FAMILIES[self.problem.family_of(test.literals[0])])
+            * (NEGATION if test.negated else 1.0)
             + self.member_cost * (len(test.literals) - 1)
             for test in parts
         )
@@ -104,14 +109,103 @@ class Grower:
         self._fill(parts, rows, left)
         while len(parts) < self.settings.max_literals and self._add_set(parts, rows, left):
             self._fill(parts, rows, left)
+        if len(parts) < self.settings.max_literals:
+            self._add_exclusion(parts, rows, left)
         covered = self._satisfying(parts, rows, None)
-        return Draft(parts, covered, self.score(parts, covered))
+        return self.tuned(Draft(parts, covered, self.score(parts, covered)), rows)
+
+    def tuned(self, draft: Draft, rows: IntArray) -> Draft:
+        """The draft with the lengths of its vicinities, and bounds on the position, that suit it best."""
+        for index, test in enumerate(draft.parts):
+            place = FAMILIES[self.problem.family_of(test.literals[0])].place
+            if place is not None and place.kind == "near token":
+                draft = self._best_length(draft, index, rows)
+        return self._bounded(draft, rows)
+
+    def _best_length(self, draft: Draft, index: int, rows: IntArray) -> Draft:
+        test = draft.parts[index]
+        inside = self._satisfying(draft.parts, rows, index)
+        members = [self.problem.member_of(literal) for literal in test.literals]
+        best = draft
+        for number, family in enumerate(FAMILIES):
+            if family.place is None or family.place.kind != "near token" or not family.derived:
+                continue
+            other = Test([self.problem.derived(number, member) for member in members], test.negated)
+            parts = [*draft.parts[:index], other, *draft.parts[index + 1 :]]
+            covered = inside[self.problem.holds(other.literals, inside) ^ other.negated]
+            score = self.score(parts, covered)
+            if score > best.score:
+                best = Draft(parts, covered, score)
+        return best
+
+    def _bounded(self, draft: Draft, rows: IntArray) -> Draft:
+        """The draft with its conditions on the position replaced by the best interval of positions, when that gains."""
+        problem, settings = self.problem, self.settings
+        parts = [test for test in draft.parts if not self._on_position(test)]
+        room = settings.max_literals - len(parts)
+        inside = self._satisfying(parts, rows, None)
+        if room < 1 or not len(inside):
+            return draft
+        low, high, last = self._best_interval(inside)
+        ends = [f">{low - 1}"] * (low > 1) + [f"<{high + 1}"] * (high < last)
+        if not 0 < len(ends) <= room:
+            return draft
+        parts = [*parts, *(Test([problem.derived(POSITION, end)]) for end in ends)]
+        covered = self._satisfying(parts, inside, None)
+        score = self.score(parts, covered)
+        return Draft(parts, covered, score) if score > draft.score else draft
+
+    def _on_position(self, test: Test) -> bool:
+        family = FAMILIES[self.problem.family_of(test.literals[0])]
+        return bool(family.quantity) or (isinstance(family.flag, Compare) and family.flag.quantity == "position")
+
+    def _best_interval(self, rows: IntArray) -> tuple[int, int, int]:
+        """First and last position of the interval with the greatest lower bound of the gain, and the last there is."""
+        problem, f = self.problem, self.settings.f_target
+        positions = problem.rows.sample.positions[rows]
+        gains = problem.weights[rows] * (2.0 * problem.active[rows] - f)
+        last = int(positions.max())
+        # Sums over positions first to last: differences of cumulative sums, for all pairs at once.
+        total = np.concatenate([[0.0], np.cumsum(np.bincount(positions, gains, last + 1))])
+        square = np.concatenate([[0.0], np.cumsum(np.bincount(positions, gains**2, last + 1))])
+        bound = (total[None, 1:] - total[:-1, None]) - self.settings.z * np.sqrt(
+            np.maximum(square[None, 1:] - square[:-1, None], 0)
+        )
+        bound[np.tril_indices(last + 1, -1)] = -np.inf
+        low, high = np.unravel_index(int(np.argmax(bound)), bound.shape)
+        return int(low), int(high), last
+
+    def _add_exclusion(self, parts: list[Test], rows: IntArray, left: int) -> bool:
+        """Adds the set whose members the clause is wrong about most, negated, when that gains; whether it did."""
+        problem, settings = self.problem, self.settings
+        inside = self._satisfying(parts, rows, None)
+        budget = left - sum(len(test.literals) for test in parts)
+        if not len(inside) or budget < 1:
+            return False
+        tally = problem.tally(inside)
+        gain = -tally.gain(settings.f_target) - settings.z * tally.deviation(settings.f_target) - self.member_cost
+        used = {problem.family_of(test.literals[0]) for test in parts}
+        gains = np.bincount(problem.family, np.maximum(gain, 0), len(FAMILIES))
+        best, best_score = None, self.score(parts, inside)
+        for family in np.argsort(-gains, kind="stable")[:EXCLUSIONS].tolist():
+            if gains[family] <= 0 or family in used or FAMILIES[family].flag or FAMILIES[family].place is None:
+                continue
+            member = int(np.argmax(np.where(problem.family == family, gain, -np.inf)))
+            test = Test([member], True)
+            test.literals = self._excluded(test, inside, budget) or test.literals
+            covered = inside[~problem.holds(test.literals, inside)]
+            score = self.score([*parts, test], covered)
+            if score > best_score:
+                best, best_score = test, score
+        if best is not None:
+            parts.append(best)
+        return best is not None
 
     def _fill(self, parts: list[Test], rows: IntArray, left: int) -> None:
         """Each set in turn, given the others; twice, for the first choices were made among too few rows."""
         for _ in range(2 if len(parts) > 1 else 1):
             for index, test in enumerate(parts):
-                if self.problem.is_flag[test.literals[0]]:
+                if self.problem.is_fixed(test.literals[0]):
                     continue
                 inside = self._satisfying(parts, rows, index)
                 budget = left - sum(len(other.literals) for other in parts) + len(test.literals)
@@ -126,7 +220,7 @@ class Grower:
         if not len(inside) or budget < 1:
             return False
         bound = problem.tally(inside).bound(settings.f_target, settings.z) - self.member_cost
-        used = {int(problem.family[test.literals[0]]) for test in parts}
+        used = {problem.family_of(test.literals[0]) for test in parts}
         gains = np.bincount(problem.family, np.maximum(bound, 0), len(FAMILIES))
         best, best_gain = None, self.score(parts, inside)
         for family, gain in enumerate(gains.tolist()):
@@ -154,7 +248,7 @@ class Grower:
     def _members(self, test: Test, rows: IntArray, budget: int) -> list[int]:
         """Members of the test's family that gain on rows where the other literals hold, strongest first."""
         problem, settings = self.problem, self.settings
-        family = int(problem.family[test.literals[0]])
+        family = problem.family_of(test.literals[0])
         nested = len(FAMILIES[family].columns) > 1
         in_family = np.flatnonzero(problem.family == family)
         free = np.zeros(len(problem), bool)
@@ -183,7 +277,7 @@ class Grower:
     def _excluded(self, test: Test, rows: IntArray, budget: int) -> list[int]:
         """Members whose exclusion gains: not covering a position gains f - 2 active."""
         problem, settings = self.problem, self.settings
-        family = int(problem.family[test.literals[0]])
+        family = problem.family_of(test.literals[0])
         in_family = np.flatnonzero(problem.family == family)
         tally = problem.family_tally(family, rows)
         gain = -tally.gain(settings.f_target) - settings.z * tally.deviation(settings.f_target) - self.member_cost

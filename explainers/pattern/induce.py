@@ -20,8 +20,8 @@ def to_clause(problem: Problem, draft: Draft, firing: bool) -> PlanClause:
     """The draft with its members as text, which means the same on any split."""
     parts = [
         Part(
-            int(problem.family[test.literals[0]]),
-            tuple(problem.member[literal] for literal in test.literals),
+            problem.family_of(test.literals[0]),
+            tuple(problem.member_of(literal) for literal in test.literals),
             test.negated,
         )
         for test in draft.parts
@@ -68,7 +68,8 @@ class _Search:
             beam = self._extend(beam)
             met += beam
         grown = [self.grower.grow(draft, rows, left) for draft in self._promising(met)]
-        grown = [draft for draft in grown if draft.score > 0 and self._supported(draft)]
+        grown.append(self.grower.tuned(Draft([], rows), rows))
+        grown = [draft for draft in grown if draft.parts and draft.score > 0 and self._supported(draft)]
         return max(grown, key=lambda draft: draft.score, default=None)
 
     def _promising(self, drafts: list[Draft]) -> list[Draft]:
@@ -76,7 +77,7 @@ class _Search:
         found: dict[frozenset[tuple[int, bool]], Draft] = {}
         for draft in sorted(drafts, key=lambda draft: -draft.score):
             if draft.score > 0 and self._supported(draft):
-                shape = frozenset((int(self.problem.family[test.literals[0]]), test.negated) for test in draft.parts)
+                shape = frozenset((self.problem.family_of(test.literals[0]), test.negated) for test in draft.parts)
                 found.setdefault(shape, draft)
         return list(found.values())[: self.settings.grown]
 

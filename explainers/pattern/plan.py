@@ -90,14 +90,24 @@ class Rows:
         """Rows where one member of a family holds."""
         key = (family, member)
         if key not in self._masks:
-            code = self.table.code(family, member)
-            columns = FAMILIES[family].columns
             self._masks[key] = (
-                np.zeros(len(self), bool)
-                if code is None
-                else np.asarray((self.codes[:, columns[0] : columns[-1] + 1] == code).any(1))
+                self._derived(family, member) if FAMILIES[family].derived else self._coded(family, member)
             )
         return self._masks[key]
+
+    def _coded(self, family: int, member: str) -> BoolArray:
+        code, columns = self.table.code(family, member), FAMILIES[family].columns
+        if code is None:
+            return np.zeros(len(self), bool)
+        return np.asarray((self.codes[:, columns[0] : columns[-1] + 1] == code).any(1))
+
+    def _derived(self, family: int, member: str) -> BoolArray:
+        place = FAMILIES[family].place
+        if place is None:
+            value = int(member[1:])
+            return self.sample.positions < value if member[0] == "<" else self.sample.positions > value
+        # The first families are those of the single tokens, in order of their distance.
+        return np.asarray(np.any([self.mask(back, member) for back in range(place.offset)], 0))
 
     def counts(self, part: Part) -> npt.NDArray[np.int16]:
         """For each row how many of the part's members hold."""

@@ -64,15 +64,17 @@ class Problem:
         threshold: what this search calls active: above it.
         min_documents: a literal is a candidate when it is true at active positions of that many documents (or of all
             documents with active positions, when there are fewer).
+        barred: literals about the token so far back are no candidates.
     """
 
-    def __init__(self, rows: Rows, threshold: float, min_documents: int = 2):
+    def __init__(self, rows: Rows, threshold: float, min_documents: int = 2, *, barred: frozenset[int] = frozenset()):
         table, codes = rows.table, rows.codes
+        self.rows = rows
         self.weights = rows.weights
         self.active: BoolArray = rows.magnitude > threshold
         self.documents = rows.documents
         self.min_documents = min(min_documents, max(len(np.unique(self.documents[self.active])), 1))
-        chosen = self._candidates(codes, table)
+        chosen = [c for c in self._candidates(codes, table) if FAMILIES[table.family_of[c]].distance not in barred]
         self.n_literals = len(chosen)
         local = np.full(table.n_codes + 1, self.n_literals, np.int64)
         local[chosen] = np.arange(self.n_literals)
@@ -82,10 +84,33 @@ class Problem:
         self._by_family: dict[int, tuple[IntArray, IntArray, IntArray]] = {}
         self.family: IntArray = np.array([table.family_of[c] for c in chosen], np.int64)
         self.member = [table.member_of[c] for c in chosen]
-        self.is_flag = np.array([FAMILIES[f].flag is not None for f in self.family], bool)
+        self._fixed = np.array([FAMILIES[f].flag is not None for f in self.family], bool)
+        self._derived: list[tuple[int, str, IntArray]] = []
+        self._derived_numbers: dict[tuple[int, str], int] = {}
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def derived(self, family: int, member: str) -> int:
+        """The number of a literal of a family that is tuned and not searched; tallies leave these out."""
+        key = (family, member)
+        if key not in self._derived_numbers:
+            self._derived_numbers[key] = self.n_literals + len(self._derived)
+            rows = np.flatnonzero(self.rows.mask(family, member)).astype(np.int64)
+            self._derived.append((family, member, rows))
+        return self._derived_numbers[key]
+
+    def family_of(self, literal: int) -> int:
+        """The family of a literal, searched or derived."""
+        return int(self.family[literal]) if literal < self.n_literals else self._derived[literal - self.n_literals][0]
+
+    def member_of(self, literal: int) -> str:
+        """The member of a literal, searched or derived; empty for flags."""
+        return self.member[literal] if literal < self.n_literals else self._derived[literal - self.n_literals][1]
+
+    def is_fixed(self, literal: int) -> bool:
+        """Whether a literal is not one of a set to which others could be added: a flag, or one that was tuned."""
+        return literal >= self.n_literals or bool(self._fixed[literal])
 
     @property
     def active_weight(self) -> float:
@@ -145,6 +170,8 @@ class Problem:
 
     def rows_of(self, literal: int) -> IntArray:
         """Rows where a literal is true."""
+        if literal >= self.n_literals:
+            return self._derived[literal - self.n_literals][2]
         _, rows, starts = self._entries(int(self.family[literal]))
         return rows[starts[literal] : starts[literal + 1]]
 

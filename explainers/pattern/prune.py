@@ -28,6 +28,8 @@ class Candidate:
     size: int
     f1_explore: float
     f1_refine: float
+    f1: float
+    """Both together, refine counting most."""
     objective: float
     """Blend of F1 and correlation, refine counting most."""
 
@@ -58,7 +60,8 @@ class Pruner:
             f1s.append(f1)
             blends.append(2 * f1 / 3 + correlation(predicted, rows) / 3)
         objective = sum(t * b for t, b in zip(self._trust, blends, strict=True))
-        return Candidate(plan, rule, size(plan), f1s[0], f1s[1], objective)
+        overall = sum(t * f1 for t, f1 in zip(self._trust, f1s, strict=True))
+        return Candidate(plan, rule, size(plan), f1s[0], f1s[1], overall, objective)
 
     def prune(self, plan: Plan, cost: float = 0.0) -> Plan:
         """Removes literals, members and clauses whose value is at most `cost` (a share of the greatest gain)."""

@@ -23,11 +23,13 @@ from tools.types import IntArray
 
 Codes = npt.NDArray[np.int32]
 
-TOKENS_BACK = 8
+TOKENS_BACK = 9
 SUFFIX_LENGTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12)
 WORDS_BACK = 4
 PREFIX_LENGTHS = (1, 2, 3, 4)
 NEAR_TOKENS = 5
+NEAR_TOKENS_TUNED = tuple(k for k in range(2, TOKENS_BACK + 1) if k != NEAR_TOKENS)
+"""Other lengths of a vicinity of tokens, tried in place of the one that is searched with."""
 NEAR_WORDS = 8
 _CLASSES = ("upper", "title", "digit", "punct", "space", "newline", "indentation", "word-start", "word-inside", "mixed")
 _CLASSES_BEFORE = ("title", "digit", "punct", "space", "newline", "indentation")
@@ -53,9 +55,26 @@ class Family:
     relation: str
     flag: Literal | None
     columns: tuple[int, ...]
+    """Of the table. None for a family that is not searched but only tuned; see `derived`."""
+    quantity: str = ""
+    """What a family of comparisons compares; its members are written '<13'."""
+
+    @property
+    def derived(self) -> bool:
+        """Whether its literals follow from other columns, or from the position, and have none of their own."""
+        return not self.columns
+
+    @property
+    def distance(self) -> int | None:
+        """How far back the one token stands that its literals look at; None where they look at others or at several."""
+        if isinstance(self.flag, Is):
+            return self.flag.offset
+        return self.place.offset if self.place is not None and self.place.kind == "token" else None
 
     def literal(self, members: tuple[str, ...], negated: bool = False) -> Literal:
         """The literal of this family with these members."""
+        if self.quantity:
+            return Compare(self.quantity, members[0][0], int(members[0][1:]), negated)
         if self.place is not None:
             return InSet(self.place, self.relation, members, negated)
         if isinstance(self.flag, Is):
@@ -87,10 +106,15 @@ def _families() -> tuple[Family, ...]:
     flags += [*(State(name) for name in _STATES), *_COMPARISONS]
     for flag in flags:
         add(None, "", flag, 1)
+    for k in NEAR_TOKENS_TUNED:
+        add(Place("near token", k), "in", None, 0)
+    found.append(Family(None, "", None, (), "position"))
     return tuple(found)
 
 
 FAMILIES = _families()
+POSITION = len(FAMILIES) - 1
+"""Number of the family of comparisons with the position."""
 N_COLUMNS = sum(len(family.columns) for family in FAMILIES)
 
 
@@ -139,6 +163,8 @@ class FeatureTable:
         out = np.full((len(positions), N_COLUMNS), -1, np.int32)
         at = positions.tolist()
         for number, family in enumerate(FAMILIES):
+            if family.derived:
+                continue
             if family.flag is not None:
                 held = reading.holds(family.flag)[positions]
                 if held.any():
