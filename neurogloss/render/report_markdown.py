@@ -168,7 +168,7 @@ def _calibration(report: CampaignReport) -> str:
         bins = len(known[0].counts)
         rows = [[escape(one.kind, 12), *(count(n) for n in one.counts)] for one in known]
         parts += [
-            _paragraph(f"{words.P_VALUES} {words.p_value_sentence(report)}"),
+            _paragraph(f"{words.P_VALUES} {escape(words.p_value_sentence(report))}"),
             _table(["p below", *(f"{(i + 1) / bins:.1f}" for i in range(bins))], rows, right=range(1, bins + 1)),
         ]
     return "\n\n".join(parts)

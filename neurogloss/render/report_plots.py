@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from neurogloss.render import report_words as words
-from neurogloss.render.text import clean
+from neurogloss.render.text import clean, fit
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +127,7 @@ def p_values_plot(report: CampaignReport) -> str:
 
 
 def _name(kind: str) -> str:
-    return clean(words.kind_name(kind)).replace("$", "\\$")
+    return fit(clean(words.kind_name(kind)), 24).replace("$", "\\$")
 
 
 def _axes(
