@@ -14,7 +14,7 @@ _Array = npt.NDArray[np.float64]
 #: Permutations and bootstrap resamples behind the report's own p-values and intervals.
 RESAMPLES = 2_000
 #: Permutations or resamples that are held in memory at once.
-_CHUNK = 200
+_CHUNK = 100
 
 
 @dataclass(frozen=True)
@@ -110,22 +110,30 @@ def _auc_interval(
     scores: _Array, unit: npt.NDArray[np.intp], unit_is_control: npt.NDArray[np.bool_], generator: np.random.Generator
 ) -> tuple[float, float]:
     """95 % percentile interval from resampling real units and control units, each among themselves."""
-    real, controls = np.flatnonzero(~unit_is_control), np.flatnonzero(unit_is_control)
-    wins = np.zeros((len(real), len(controls)))
-    for column, number in enumerate(controls):
-        for one in scores[unit == number]:
-            won = (scores > one) + 0.5 * (scores == one)
-            wins[:, column] += np.bincount(unit, weights=won, minlength=len(unit_is_control))[real]
-    sizes = np.bincount(unit).astype(np.float64)
+    order = np.argsort(scores, kind="stable")
+    ordered, unit = scores[order], unit[order]
+    first, after = np.searchsorted(ordered, ordered, "left"), np.searchsorted(ordered, ordered, "right")
+    is_control = unit_is_control[unit]
     drawn: list[float] = []
     for start in range(0, RESAMPLES, _CHUNK):
         n = min(_CHUNK, RESAMPLES - start)
-        # How often each unit is drawn, [n, units].
-        rows = generator.multinomial(len(real), np.full(len(real), 1 / len(real)), n).astype(np.float64)
-        columns = generator.multinomial(len(controls), np.full(len(controls), 1 / len(controls)), n)
-        won = ((rows @ wins) * columns).sum(axis=1)
-        drawn += (won / ((rows @ sizes[real]) * (columns @ sizes[controls]))).tolist()
+        times = np.zeros((n, len(unit_is_control)))
+        for group in (np.flatnonzero(~unit_is_control), np.flatnonzero(unit_is_control)):
+            times[:, group] = _times_drawn(len(group), n, generator)
+        weights = times[:, unit]
+        controls, real = np.where(is_control, weights, 0), np.where(is_control, 0, weights)
+        # Weight of the controls before each place in the order: below its ties, and with them.
+        before = np.concatenate([np.zeros((n, 1)), np.cumsum(controls, axis=1)], axis=1)
+        won = (real * (before[:, first] + before[:, after]) / 2).sum(axis=1)
+        drawn += (won / (real.sum(axis=1) * controls.sum(axis=1))).tolist()
     return float(np.quantile(drawn, 0.025)), float(np.quantile(drawn, 0.975))
+
+
+def _times_drawn(size: int, resamples: int, generator: np.random.Generator) -> _Array:
+    """How often each of `size` things is drawn when as many are, with replacement, [resamples, size]."""
+    drawn = generator.integers(0, size, (resamples, size)) + size * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.ravel(), minlength=resamples * size)
+    return counts.reshape(resamples, size).astype(np.float64)
 
 
 @dataclass(frozen=True)

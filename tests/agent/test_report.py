@@ -404,3 +404,19 @@ def test_the_metric_that_decides_about_heads_is_called_as_its_scorer_calls_it() 
     from scorers.edges import METRIC
 
     assert EDGES == METRIC
+
+
+def test_the_interval_of_the_area_is_that_of_resampling_units() -> None:
+    import numpy as np
+
+    generator = np.random.default_rng(0)
+    values = np.round(generator.random((30, 2)), 1)  # ties, and two claims a unit
+    found = numbers.separation(values.ravel().tolist(), [False] * 40 + [True] * 20, [i // 2 for i in range(60)])
+    drawn = []
+    for _ in range(2000):
+        real = values[:20][generator.integers(0, 20, 20)].ravel()
+        control = values[20:][generator.integers(0, 10, 10)].ravel()
+        drawn.append((real[:, None] > control).mean() + 0.5 * (real[:, None] == control).mean())
+    assert found is not None
+    assert found.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.02)
+    assert found.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.02)
