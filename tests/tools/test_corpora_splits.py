@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import hypothesis.strategies as st
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 
 from tools.corpora import Corpus, Document, load_corpus, split_of_key
 from tools.corpora.near_duplicates import jaccard, near_duplicate_clusters
@@ -137,6 +138,33 @@ def test_a_document_keeps_its_split_when_the_corpus_is_limited(tmp_path: Path) -
     whole, part = load_corpus(str(path)), load_corpus(str(path), limit=60)
     splits = {d.id: whole.split_of(i) for i, d in enumerate(whole.documents)}
     assert all(splits[d.id] == part.split_of(i) for i, d in enumerate(part.documents))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(texts, min_size=2, max_size=30, unique=True), st.integers(1, 30), st.integers(0, 10**6))
+def test_limits_and_seeds_move_a_document_only_with_its_likes(
+    tmp_path: Path, some: list[str], limit: int, seed: int
+) -> None:
+    """A document without near-duplicates has the split of its id under every limit; ids stay one to a document."""
+    path = tmp_path / "x.jsonl"
+    path.write_text("".join(json.dumps({"id": f"d{i}", "text": text}) + "\n" for i, text in enumerate(some)))
+    whole, part = load_corpus(str(path)), load_corpus(str(path), limit=limit, seed=seed)
+    alone = {number for number, times in Counter(whole.clusters.tolist()).items() if times == 1}
+    single = {whole.documents[number].id for number in alone}
+    assert len(part) == min(limit, len(some)) == len({document.id for document in part.documents})
+    for i, document in enumerate(part.documents):
+        if document.id in single:
+            assert part.split_of(i) == split_of_key(document.id)
+        representative = part.documents[part.clusters[i]].id
+        assert part.split_of(i) == split_of_key(representative)
+        assert jaccard_chain(part, i)
+
+
+def jaccard_chain(corpus: Corpus, i: int) -> bool:
+    """Whether a document of a cluster of several is similar to another one of it."""
+    others = [j for j in range(len(corpus)) if j != i and corpus.clusters[j] == corpus.clusters[i]]
+    text = corpus.documents[i].text
+    return not others or any(jaccard(text, corpus.documents[j].text) >= 0.7 for j in others)
 
 
 def test_splits_are_the_same_in_every_process(tiny_corpus_file: Path) -> None:
