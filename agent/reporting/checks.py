@@ -175,8 +175,11 @@ def separation_check(evidence: Evidence, found: Separated | None) -> Check:
 
 
 def gap_of(claims: Sequence[Claim]) -> Mean | None:
-    """Mean of refine F1 less score F1 over units, where both are known."""
-    both = [claim for claim in claims if claim.refine is not None and claim.value is not None]
+    """Mean of refine F1 less score F1 over units, where both are known.
+
+    Swapped controls are left out: their descriptions were chosen for another unit than the one they are scored on.
+    """
+    both = [c for c in claims if c.refine is not None and c.value is not None and c.control != "swapped"]
     values = [claim.refine - claim.value for claim in both if claim.refine is not None and claim.value is not None]
     return unit_mean(values, [claim.unit for claim in both])
 

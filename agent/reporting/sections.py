@@ -103,7 +103,7 @@ class Calibration:
     """How well the refine score foretells the sealed one, and whether p-values are what they say."""
 
     gap: Mean | None
-    """Refine less score, over all tested units, controls among them."""
+    """Refine less score, over all tested units, controls among them but for swapped ones."""
     bins: list[CalibrationBin]
     """Real claims; empty bins left out."""
     mean_error: float | None

@@ -289,6 +289,13 @@ def test_a_heavy_loss_on_sealed_text_turns_the_report_red() -> None:
     assert check(build_report(evidence(claims)), "leak").state is State.PASSED
 
 
+def test_a_swapped_description_is_not_held_to_the_unit_it_was_chosen_for() -> None:
+    swapped = [replace(c, refine=0.9) for c in controls([0.0] * 40, "swapped")]
+    found = build_report(evidence([*real([0.5] * 10), *swapped])).calibration.gap
+    assert found is not None
+    assert (found.value, found.n) == (0.0, 10)
+
+
 def test_one_unit_alone_is_no_evidence_of_a_leak() -> None:
     report = build_report(evidence([claim("mlp:0:0", 0.9, refine=0.1)]))
     assert check(report, "leak").state is State.PASSED
