@@ -83,10 +83,10 @@ class Adversary:
         opening: Any = Opening("mine", "+", Split.SCORE, "me")
         self.got += [f"{name} of a view" for name in ("view", "open", "keeper", "index") if hasattr(view, name)]
         for call in (lambda: view(opening), lambda: type(view)(view, Split.SCORE), lambda: view[opening]):
-            with pytest.raises((AttributeError, TypeError)):
+            with pytest.raises((AttributeError, TypeError, ValueError)):
                 call()
         for split in (Split.SCORE, "score", 2):
-            with pytest.raises((AttributeError, TypeError)):
+            with pytest.raises((AttributeError, TypeError, ValueError)):
                 view.split = split
         with pytest.raises((AttributeError, TypeError, SealedError)):
             SealKeeper(view.view, lambda opening: None).open(Split.SCORE, claim="mine", polarity="+", by="me")
