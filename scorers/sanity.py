@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from scorers.metrics import Comparison, Metric, evaluate
+from scorers.errors import ScorerError
+from scorers.metrics import METRICS, Comparison, Metric, evaluate
 
 #: A metric must lose this share of its value. On an ideal unit a correlation falls to 1/sqrt(2), so by 29 %, F1 to 2/3.
 MARKED_FALL = 0.2
@@ -50,3 +51,19 @@ def falls(metric: Metric, prevalence: float, *, n: int = 40_000, seed: int = 0) 
 def may_headline(metric: Metric) -> bool:
     """Whether a metric falls markedly in both tests at every prevalence."""
     return all(min(falls(metric, prevalence)) >= MARKED_FALL for prevalence in PREVALENCES)
+
+
+def add_metric(metric: Metric) -> Metric:
+    """Register a metric of one's own.
+
+    Raises:
+        ScorerError: it is to headline and does not fall in both tests.
+        ValueError: its name is taken.
+    """
+    if metric.headline and not may_headline(metric):
+        worst = {p: tuple(round(fall, 2) for fall in falls(metric, p)) for p in PREVALENCES}
+        raise ScorerError(
+            f"The metric '{metric.name}' hardly falls for descriptions that are far too narrow or too broad: {worst} "
+            "at those prevalences. Register it as a diagnostic (headline=False)."
+        )
+    return METRICS.add(metric.name, metric)

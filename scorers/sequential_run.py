@@ -92,12 +92,23 @@ class Run:
         floor, target = Bar.corrected(self.rule.floor, self.density), Bar.plain(self.rule.target)
         design = self.design if self.worthwhile else Design((1.0,), 0)
         self.bets = {
-            "chance": Bet(Bar.corrected(0.0, self.density), 1, design, self.known),
+            "chance": self._against_chance(design),
             "above floor": Bet(floor, 1, design, self.known),
             "below floor": Bet(floor, -1, design, self.known),
             "above target": Bet(target, 1, design, self.known),
             "below target": Bet(target, -1, design, self.known),
         }
+
+    def _against_chance(self, design: Design) -> Bet:
+        """The bet against a description that has nothing to do with the unit.
+
+        It looks at the panel alone. That the strongest blocks were hit by luck is part of this null; that would be no
+        luck any more if, as for the other bars, their outcome counted as a fact about the split.
+        """
+        panel = sum(map(len, self.rows))
+        density = sum(self.design.activity) / max(1, panel)
+        longest = max(map(len, self.rows), default=0)
+        return Bet(Bar.corrected(0.0, density), 1, design, np.zeros(3), cap=float(max(1, longest)))
 
     def _promising(self) -> int:
         """The stratum whose next document is expected to bring most a position, for the bet that leads."""

@@ -111,15 +111,18 @@ class Bet:
         design: the documents.
         certain: [3] hits, misses and false alarms known for certain, as multiples of what a document would have to hold
             on average to make up for them: totals / (weight of a panel position x panel documents).
+        cap: false alarms that a document is taken to hold at most; the design's own where it is None. A document's
+            length is a bound without any assumption, and good enough against chance, where a false alarm costs little.
     """
 
-    def __init__(self, bar: Bar, side: int, design: Design, certain: DoubleArray) -> None:
+    def __init__(self, bar: Bar, side: int, design: Design, certain: DoubleArray, *, cap: float | None = None) -> None:
         self.bar, self.side, self.design = bar, side, design
+        self.cap = design.cap if cap is None else cap
         shares = design.shares
         shift = side * float(bar.balance(certain))
         if side > 0:
             # False alarms are all that a document without activity can hold, and they count against.
-            worst = bar.false_alarm * design.cap
+            worst = bar.false_alarm * self.cap
             self.lower = (-bar.miss * design.fullest - worst, -worst)
             edges = np.append(-worst * np.geomspace(1, 0.01, CELLS), 0.0)
             self.most_hits, beyond = np.inf, 0.0
@@ -141,7 +144,7 @@ class Bet:
 
     def add(self, stratum: int, counts: DoubleArray) -> None:
         """Documents [n, 3] of one stratum: hits, misses and false alarms."""
-        most_false = self.design.cap if self.side > 0 else np.inf
+        most_false = self.cap if self.side > 0 else np.inf
         counts = np.minimum(counts, np.array([self.most_hits, np.inf, most_false]))
         values = self.side * self.bar.balance(counts)
         self.wealth[stratum][:] += log_growth(values, self.nulls[stratum], self.lower[stratum]).sum(axis=0)
@@ -154,7 +157,7 @@ class Bet:
     def e_value(self) -> float:
         """The e-process now; at most `LARGEST`."""
         active, silent = self._log()
-        return float(np.exp(min((active + silent).min(), np.log(LARGEST))))
+        return min(LARGEST, float(np.exp(min((active + silent).min(), 2 + np.log(LARGEST)))))
 
     def growth(self) -> tuple[float, float]:
         """Mean growth (log) that a document of each stratum has brought where the null resists most; `inf` before any

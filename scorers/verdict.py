@@ -6,8 +6,8 @@ The rule looks at one metric (F1) and asks three things of it, each of which a d
    above `floor`, so that neither a lucky handful of examples nor a unit that is on most of the time is enough. A
    corrected value is (value - null) / (1 - null) with the rotation null's mean: 0 is chance and 1 is perfect, as in
    Cohen's kappa (Cohen 1960).
-2. Is it better than chance? Its p-value against the rotation null (the q-value, once a campaign has set it) must not
-   exceed `alpha`.
+2. Is it better than chance? Its p-value against the rotation null must not exceed `alpha`; once a campaign has set
+   q-values, by whichever method and from p-values or e-values, the q-value decides instead.
 3. Is it about this unit? Where enough other units are known, the description must fit its own unit better than all but
    the share `alpha` of them (pairing null).
 
@@ -105,6 +105,16 @@ def _chance(score: Score) -> str:
     return f", corrected for a chance of {score.null_mean:.2f}," if score.null_mean else ""
 
 
+def _evidence(score: Score) -> tuple[str, float | None]:
+    """The number that speaks against chance, and its name: what the campaign has made of it, or the claim's own."""
+    if score.q_value is not None:
+        return "q", score.q_value
+    if score.p_value is None and score.e_value is not None:
+        # By Markov's inequality 1/E is a p-value.
+        return "1/e", min(1.0, 1 / max(score.e_value, 1e-300))
+    return "p", score.p_value
+
+
 def _failures(score: Score, rule: VerdictRule, ends: str) -> list[str]:
     """Conditions of support that a score with value and interval does not meet."""
     failed = []
@@ -112,7 +122,7 @@ def _failures(score: Score, rule: VerdictRule, ends: str) -> list[str]:
         failed.append(f"{ends} does not reach {rule.target:g}")
     if score.low is not None and above_chance(score.low, score) < rule.floor:
         failed.append(f"{ends}{_chance(score)} reaches down below {rule.floor:g}")
-    name, p = ("q", score.q_value) if score.q_value is not None else ("p", score.p_value)
+    name, p = _evidence(score)
     if p is None:
         failed.append("there is no p-value: too few positions to rotate")
     elif p > rule.alpha:

@@ -8,7 +8,7 @@ from scipy import stats
 
 from scorers.errors import ScorerError
 from scorers.metrics import METRICS, Comparison, evaluate
-from scorers.permutation import pairing_null, pooled_p_values, rotation_null
+from scorers.permutation import density_strata, max_null, pairing_null, pooled_p_values, rotation_null
 
 Compare = Callable[..., Comparison]
 F1 = METRICS.get("f1")
@@ -167,3 +167,92 @@ def test_pooling_resolves_what_one_claim_cannot() -> None:
     assert apart == pytest.approx([1 / 4, 4 / 4])
     with pytest.raises(ScorerError, match="2 statistics, 1 sets"):
         pooled_p_values([1.0, 2.0], [[0.0]])
+
+
+def test_the_best_of_several_settings_needs_the_null_of_a_best() -> None:
+    rng = np.random.default_rng(10)
+    naive, honest = [], []
+    for _ in range(600):
+        # Six settings that are alike, 99 shuffles of each, the same in all; nothing is there.
+        shared = rng.normal(size=(1, 100))
+        statistic = 0.5 * shared + rng.normal(size=(6, 100))
+        observed, draws = statistic[:, 0], statistic[:, 1:]
+        best = int(observed.argmax())
+        naive.append((1 + (draws[best] >= observed[best]).sum()) / 100)
+        honest.append(max_null(float(observed.max()), draws).p_value)
+    assert np.mean(np.array(naive) <= 0.05) > 0.15
+    assert np.mean(np.array(honest) <= 0.05) <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / 600)
+    assert stats.kstest(honest, "uniform", alternative="greater").pvalue > 0.01
+
+
+def test_the_null_of_a_maximum_takes_each_shuffle_s_maximum() -> None:
+    null = max_null(4.0, [[1.0, 5.0, float("nan")], [3.0, 2.0, 0.0]])
+    assert (null.name, null.draws, null.mean) == ("max", 3, pytest.approx((3 + 5 + 0) / 3))
+    assert null.p_value == pytest.approx(2 / 4)
+    nowhere = max_null(4.0, [[float("nan"), 1.0]])
+    assert nowhere.p_value == pytest.approx(2 / 3)
+    with pytest.raises(ScorerError, match=r"\[settings, draws\]"):
+        max_null(1.0, [1.0, 2.0])  # type: ignore[list-item]
+
+
+def test_strata_hold_units_of_like_density_and_enough_of_them() -> None:
+    assert density_strata([0.001, 0.05, 0.0012, 0.04], least=1) == [0, 1, 0, 1]
+    assert density_strata([0.001] * 5 + [0.05] * 30 + [0.5], least=4) == [0] * 5 + [1] * 31
+    assert density_strata([0.0, 0.2], least=20) == [0, 0]
+    assert density_strata([], least=3) == []
+    with pytest.raises(ScorerError, match="between 0 and 1"):
+        density_strata([1.2])
+
+
+def test_pooled_p_values_are_uniform_within_strata_and_not_without_them() -> None:
+    rng = np.random.default_rng(11)
+    density = np.repeat([0.003, 0.1], 300)
+
+    # Chance agreement rises with density: draws of F1 are of the order of the density.
+    def f1(n: int) -> np.ndarray:
+        return density[:, None] * rng.gamma(2.0, 0.5, (600, n))
+
+    observed, draws = f1(1)[:, 0], f1(32)
+    p = pooled_p_values(observed, draws.tolist(), density_strata(density))
+    for stratum in (p[:300], p[300:]):
+        assert stats.kstest(stratum, "uniform").pvalue > 0.01
+    together = pooled_p_values(observed, draws.tolist())
+    assert (together[300:] <= 0.25).mean() > 0.4
+    assert (together[:300] <= 0.25).mean() < 0.01
+
+
+def test_the_pool_of_a_campaign_resolves_four_true_claims_in_two_hundred() -> None:
+    from scorers.error_rates import q_values
+
+    rng = np.random.default_rng(12)
+    found = false = 0
+    for _ in range(20):
+        density = rng.choice([0.003, 0.01, 0.03, 0.1], 200)
+        draws = density[:, None] * rng.gamma(2.0, 0.5, (200, 32))
+        observed = density * rng.gamma(2.0, 0.5, 200)
+        observed[:4] = 0.7
+        q = np.array(q_values(pooled_p_values(observed, draws.tolist(), density_strata(density)).tolist()), dtype=float)
+        found += (q[:4] <= 0.1).sum()
+        false += (q[4:] <= 0.1).sum()
+        # The 32 draws of one claim resolve 1/33, which no correction over 200 claims survives.
+        alone = q_values([(1 + (d >= o).sum()) / 33 for o, d in zip(observed, draws, strict=True)])
+        assert min(value for value in alone if value is not None) > 0.1
+    assert found >= 0.9 * 80
+    assert false <= 0.2 * found
+
+
+def test_weights_count_where_a_part_of_the_panel_was_chosen(compare: Compare) -> None:
+    rng = np.random.default_rng(13)
+    n = 300
+    y, prediction, other = rng.random(n), rng.random(n).round(1), rng.normal(size=(3, n))
+    weights = rng.integers(1, 4, n).astype(float)
+    thin = compare(y, prediction, weights, threshold=0.8)
+    # A position of weight 3 is the same as three positions.
+    rows = np.repeat(np.arange(n), weights.astype(int))
+    full = compare(y[rows], prediction[rows], threshold=0.8)
+    metrics = [F1, METRICS.get("average_precision"), METRICS.get("pearson")]
+    weighted = pairing_null(metrics, thin, other, weighted=True)
+    repeated = pairing_null(metrics, full, other[:, rows])
+    for metric in metrics:
+        assert weighted[metric.name].observed == pytest.approx(repeated[metric.name].observed)
+        assert weighted[metric.name].values == pytest.approx(repeated[metric.name].values, abs=1e-5)

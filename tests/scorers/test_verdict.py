@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from scorers.error_rates import with_q_values
 from scorers.errors import ScorerError
 from scorers.types import Null, Score
 from scorers.verdict import Verdict, VerdictRule, judge
@@ -88,3 +89,30 @@ def test_a_verdict_on_data_that_the_explainer_saw_is_refused() -> None:
 def test_thresholds_are_the_rule_s() -> None:
     assert judge([GOOD], VerdictRule(target=0.9)).verdict is Verdict.INCONCLUSIVE
     assert judge([GOOD], VerdictRule(floor=0.85, target=0.9)).verdict is Verdict.REFUTED
+
+
+def test_verdicts_are_revised_by_the_q_values_of_the_campaign() -> None:
+    # p = 0.03 supports one claim; among a hundred like it, nearly all of them by chance, it does not.
+    claim = replace(GOOD, p_value=0.03)
+    assert judge([claim]).verdict is Verdict.SUPPORTED
+    others = [replace(GOOD, p_value=p / 100) for p in range(1, 100)]
+    revised = with_q_values([claim, *others])[0]
+    assert revised.q_value is not None
+    assert revised.q_value > 0.05
+    assert judge([revised]).verdict is Verdict.INCONCLUSIVE
+    assert "q = " in judge([revised]).reasons[0]
+
+
+def test_e_values_decide_where_the_campaign_controls_errors_by_them() -> None:
+    weak, strong = replace(GOOD, e_value=30.0), replace(GOOD, e_value=5000.0)
+    rest = [replace(GOOD, e_value=1.0, p_value=0.6)] * 98
+    done = with_q_values([weak, strong, *rest], "e-bh")
+    assert judge([done[0]]).verdict is Verdict.INCONCLUSIVE
+    assert judge([done[1]]).verdict is Verdict.SUPPORTED
+
+
+def test_an_e_value_stands_in_for_a_p_value_that_is_not_there() -> None:
+    assert verdict(p_value=None, e_value=100.0)[0] is Verdict.SUPPORTED
+    found, reasons = verdict(p_value=None, e_value=5.0)
+    assert found is Verdict.INCONCLUSIVE
+    assert "1/e = 0.2 against chance" in reasons
