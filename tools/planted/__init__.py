@@ -5,6 +5,7 @@ from __future__ import annotations
 from tools.planted.build import build
 from tools.planted.concepts import prevalences
 from tools.planted.corpus import documents
+from tools.planted.near import near_misses
 from tools.planted.predicates import (
     All,
     AnyOf,
@@ -44,6 +45,7 @@ __all__ = [
     "from_json",
     "is_planted",
     "load_truth",
+    "near_misses",
     "planted_spec",
     "prevalences",
 ]

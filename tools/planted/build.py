@@ -37,7 +37,7 @@ _COPY_LOGIT = 10.0
 #: Sum of squares of what a token brings beside its code, the same for all tokens.
 _FILLED = 12.0
 #: Sample texts on which norms and random neurons are measured.
-_MEASURED = 120
+_MEASURED = 96
 
 
 def cache_folder() -> Path:

@@ -7,6 +7,7 @@ depends a little on many tokens, and on none of them much.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -30,6 +31,10 @@ _DENSE_MEAN = 5.0
 _SCALE = 0.7
 #: Logits, in standard deviations, that the bulk register adds.
 _LOGITS = 0.3
+
+
+class _ReachedError(Exception):
+    """A forward pass has come to where something is measured."""
 
 
 class Bulk:
@@ -68,29 +73,33 @@ class Bulk:
             self._gain(layer, "attention")
             for _, index in (head for head in heads if head[0] == layer):
                 self._head(layer, index)
-            self._gain(layer, "mlp")
-            truths += self._neurons(layer)
+            truths += self._neurons(layer, self._gain(layer, "mlp"))
         self._gain(N_LAYERS, "logits")
         return truths
 
     def _stream(self, layer: int, what: str) -> Tensor:
         """What the norm there is given, at all positions of the sample texts that are tokens: [n, D_MODEL]."""
         kept: list[Tensor] = []
-        handle = self.realiser.norm(layer, what).register_forward_pre_hook(
-            lambda module, inputs: kept.append(inputs[0].detach())
-        )
-        with torch.no_grad():
+
+        def keep_input(module: torch.nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            kept.append(inputs[0].detach())
+            raise _ReachedError
+
+        handle = self.realiser.norm(layer, what).register_forward_pre_hook(keep_input)
+        with torch.no_grad(), contextlib.suppress(_ReachedError):
             self.realiser.model(input_ids=self.ids, attention_mask=torch.ones_like(self.ids))
         handle.remove()
         keep = self.mask.bool().clone()
         keep[:, 0] = False
         return kept[0][keep]
 
-    def _gain(self, layer: int, what: str) -> None:
-        """Make the norm there give, on the average, what it is given."""
-        spread = self.realiser.spread(self._stream(layer, what)).double().mean()
+    def _gain(self, layer: int, what: str) -> Tensor:
+        """Make the norm there give, on the average, what it is given, which is returned."""
+        stream = self._stream(layer, what)
+        spread = self.realiser.spread(stream).double().mean()
         with torch.no_grad():
             self.realiser.norm(layer, what).weight.fill_(round(float(spread), 4))  # type: ignore[operator]
+        return stream
 
     def _head(self, layer: int, index: int) -> None:
         bulk = self.layout.slice("bulk")
@@ -102,10 +111,10 @@ class Bulk:
         o[:, bulk] = self.normal(D_HEAD, width) / np.sqrt(D_HEAD)
         self.realiser.raw_head(layer, index, q=q, k=k, v=v, o=o)
 
-    def _neurons(self, layer: int) -> list[UnitTruth]:
+    def _neurons(self, layer: int, given: Tensor) -> list[UnitTruth]:
         garden = self.garden
         count = garden.free(layer)
-        given = self._stream(layer, "mlp").double()
+        given = given.double()
         given = given - given.mean(-1, keepdim=True) * (0 if isinstance(self.realiser, Llama) else 1)
         stream = (given / self.realiser.spread(given)[:, None]).numpy() * self._mean_gain(layer)
         reads = self._reads(layer, count)

@@ -13,11 +13,11 @@ from tools.planted.circuits import LAST
 from tools.planted.concepts import Concept
 from tools.planted.corpus import documents
 from tools.planted.layout import DERIVED, GROUPS, LAGS, N_LAYERS, ON, STEPS, Layout, Neuron
-from tools.planted.predicates import All, Before, Induction, Not, Position, Predicate, Repeated, TokenIn
+from tools.planted.predicates import All, AnyOf, Before, Induction, Not, Position, Predicate, Repeated, TokenIn
 from tools.planted.spec import PlantedSpec
 from tools.planted.truth import Case, Effect, UnitTruth
-from tools.planted.words import BOS
-from tools.types import BoolArray
+from tools.planted.words import BOS, TOKENS
+from tools.types import BoolArray, IntArray
 
 #: Documents on which rules are looked at before they are planted.
 SAMPLE = 800
@@ -117,6 +117,11 @@ class Garden:
         return self._known[predicate]
 
     @cached_property
+    def _sample_ids(self) -> IntArray:
+        numbers = {token: index for index, token in enumerate(TOKENS)}
+        return np.array([numbers[piece] for pieces in self.sample for piece in pieces[1:]])
+
+    @cached_property
     def _known(self) -> dict[Predicate, BoolArray]:
         return {}
 
@@ -124,8 +129,14 @@ class Garden:
         if isinstance(predicate, All) and predicate.parts:
             held: BoolArray = np.logical_and.reduce([self.where(part) for part in predicate.parts])
             return held
+        if isinstance(predicate, AnyOf) and predicate.parts:
+            held = np.logical_or.reduce([self.where(part) for part in predicate.parts])
+            return held
         if isinstance(predicate, Not):
             return ~self.where(predicate.part)
+        if isinstance(predicate, TokenIn):
+            table = np.array([token in predicate.tokens for token in TOKENS])
+            return table[self._sample_ids]
         return np.concatenate([predicate.holds(pieces)[1:] for pieces in self.sample])
 
     def share(self, predicate: Predicate) -> float:
