@@ -246,6 +246,7 @@ run_campaign(load_spec(None, options["spec"]), db=options["db"], home=Path(optio
 """
 
 
+@pytest.mark.slow
 def test_claim_that_was_opened_before_a_kill_is_the_same_opening_after_it(
     run: Callable[..., Any], tiny: dict[str, Any], tiny_home: Path, tmp_path: Path
 ) -> None:

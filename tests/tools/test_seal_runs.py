@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -23,7 +22,6 @@ from tools.types import Split
 
 WORDS = ["a", *(f"w{i}" for i in range(60))]
 SPLITS = tuple(Split)
-FILES = ("tokens.bin", "texts.json")
 
 
 class WordTokenizer:
@@ -122,6 +120,33 @@ def ask_everything(view: TextsView, texts: Texts, draw: random.Random) -> Iterat
     yield "contexts", view.contexts.tolist()
 
 
+def written(folder: Path, corpus: Corpus, chosen: IndexSettings) -> tuple[Texts, Any]:
+    """The token store and the panel, as they are planned; but for the tokens, they stay in memory."""
+    subject: Any = WordTokenizer()
+    files: dict[str, Any] = {}
+
+    def keep(path: Path, value: Any) -> None:
+        files[path.name] = value
+
+    with pytest.MonkeyPatch.context() as patch:
+        # Ten thousand runs of ten files each would be about the disk.
+        patch.setattr("os.fsync", lambda handle: None)
+        patch.setattr("tools.index.plan.write_array", keep)
+        patch.setattr("tools.index.plan.write_json", keep)
+        write_texts(folder, subject, corpus, chosen, lambda _: None)
+    texts = Texts(
+        tokens=np.fromfile(folder / "tokens.bin", dtype="<i4"),
+        starts=files["context_starts.npy"],
+        lengths=files["context_lengths.npy"],
+        documents=files["context_documents.npy"],
+        document_ids=files["document_ids.json"],
+        split_bounds=tuple(files["split_bounds.npy"].tolist()),
+        vocabulary=files["vocabulary.json"],
+        context_length=chosen.length,
+    )
+    return texts, files["panel_contexts.npy"]
+
+
 def check_run(seed: int, folder: Path) -> int:
     """One run: a corpus divided, cut, numbered, its panel chosen, and asked of. Returns the answers that were given."""
     draw = random.Random(seed)
@@ -130,11 +155,7 @@ def check_run(seed: int, folder: Path) -> int:
     assert list(corpus.splits) == splits
     # What else the corpus holds can only join a document to its likes: by itself it has the split of its id.
     assert all(split_of_key(document.id) == place(document.id) for document in corpus.documents)
-    for name in FILES:
-        (folder / name).unlink(missing_ok=True)
-    subject: Any = WordTokenizer()
-    write_texts(folder, subject, corpus, chosen, lambda _: None)
-    texts = Texts.open(folder, chosen.length)
+    texts, panel = written(folder, corpus, chosen)
     owner = [splits[texts.document(context)] for context in range(texts.n_contexts)]
     for context, split in enumerate(owner):
         assert texts.split_of(context) == split
@@ -142,7 +163,6 @@ def check_run(seed: int, folder: Path) -> int:
         assert "".join(texts.pieces(context)[1:]) in "".join(words)
     documents = {split: {texts.document(c) for c, mine in enumerate(owner) if mine == split} for split in SPLITS}
     assert sum(map(len, documents.values())) == len(set.union(*documents.values()))
-    panel = np.load(folder / "panel_contexts.npy")
     answered = 0
     for which, split in enumerate(SPLITS):
         layout = PanelLayout.of(texts, panel, which)
@@ -156,37 +176,28 @@ def check_run(seed: int, folder: Path) -> int:
     return answered
 
 
-@pytest.fixture
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder for one run after the other. Nothing here is about a power cut, so files are written plainly."""
-    monkeypatch.setattr("os.fsync", lambda handle: None)
-    monkeypatch.setattr("tools.index.plan.write_array", np.save)
-    monkeypatch.setattr("tools.index.plan.write_json", lambda path, value: path.write_text(json.dumps(value)))
-    return tmp_path
-
-
 RUNS = settings(deadline=None, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @settings(RUNS, max_examples=400)
 @given(seed=st.integers(0, 10**9))
-def test_no_split_gets_anything_of_another(seed: int, folder: Path) -> None:
-    check_run(seed, folder)
+def test_no_split_gets_anything_of_another(seed: int, tmp_path: Path) -> None:
+    check_run(seed, tmp_path)
 
 
 @pytest.mark.slow
 @settings(RUNS, max_examples=10_000)
 @given(seed=st.integers(0, 10**9))
-def test_no_split_gets_anything_of_another_in_ten_thousand_runs(seed: int, folder: Path) -> None:
-    check_run(seed, folder)
+def test_no_split_gets_anything_of_another_in_ten_thousand_runs(seed: int, tmp_path: Path) -> None:
+    check_run(seed, tmp_path)
 
 
-def test_runs_hold_what_could_leak(folder: Path) -> None:
+def test_runs_hold_what_could_leak(tmp_path: Path) -> None:
     """The runs above would find nothing in empty corpora: most have near-duplicates, sealed text and answers."""
     seen = SimpleNamespace(clusters=0, sealed=0, answers=0)
     for seed in range(100):
         corpus = make_corpus(random.Random(seed))
         seen.clusters += len(set(corpus.clusters.tolist())) < len(corpus)
         seen.sealed += bool(set(corpus.splits) - {Split.EXPLORE, Split.REFINE})
-        seen.answers += check_run(seed, folder) > 0
+        seen.answers += check_run(seed, tmp_path) > 0
     assert min(seen.clusters, seen.sealed, seen.answers) > 60, seen
