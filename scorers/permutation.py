@@ -141,7 +141,7 @@ def pairing_null(
 
 
 def pooled_p_values(
-    observed: Sequence[float], draws: Sequence[Sequence[float]], strata: Sequence[object] | None = None
+    observed: Sequence[float] | DoubleArray, draws: Sequence[Sequence[float]], strata: Sequence[object] | None = None
 ) -> DoubleArray:
     """p-values of many claims against the draws of all of them together (Storey & Tibshirani 2003, SAM).
 
@@ -169,7 +169,7 @@ def pooled_p_values(
     return p_values
 
 
-def density_strata(densities: Sequence[float], *, width: float = 0.5, least: int = 20) -> list[int]:
+def density_strata(densities: Sequence[float] | DoubleArray, *, width: float = 0.5, least: int = 20) -> list[int]:
     """Strata of claims whose units are active about equally often, for `pooled_p_values`.
 
     Chance agreement grows with density: a description of a unit that is active at a tenth of all positions reaches an

@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--campaigns", type=int, default=500, help="campaigns of 200 claims; default 500")
     parser.add_argument("--runs", type=int, default=100, help="samples in each cell of the coverage table; default 100")
-    parser.add_argument("--looks", type=int, default=600, help="descriptions looked at twenty times; default 600")
+    parser.add_argument("--looks", type=int, default=400, help="descriptions looked at twenty times; default 400")
     parser.add_argument("--claims", type=int, default=12, help="claims of each prevalence and quality; default 12")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
@@ -71,16 +71,16 @@ def _discoveries(rng: np.random.Generator, args: argparse.Namespace) -> Part:
         ("betting", discoveries.sequential_banks(rng, 16), ("e-bh",)),
     ):
         rows += [{"null": null, **row} for row in discoveries.realised(banks, methods, args.campaigns, rng)]
-    print(f"Realised false-discovery rate +- 2 SE, {args.campaigns} campaigns of {discoveries.CLAIMS} claims;")
+    print(f"Realised false-discovery rate ± 2 SE, {args.campaigns} campaigns of {discoveries.CLAIMS} claims;")
     print(f"power at level {LEVEL:g} where planted F1 >= 0.6\n")
-    print("| evidence, method       | true | FDR at 5 %  | at 10 %     | at 20 %     | power |")
-    print("| ---------------------- | ---: | ----------- | ----------- | ----------- | ----: |")
+    print("| evidence, method     | true | FDR at 5 %  | at 10 %     | at 20 %     | power |")
+    print("| -------------------- | ---: | ----------- | ----------- | ----------- | ----: |")
     for key in dict.fromkeys((row["null"], row["method"], row["true_share"]) for row in rows):
         some = {row["level"]: row for row in rows if (row["null"], row["method"], row["true_share"]) == key}
-        cells = " | ".join(f"{some[a]['fdr']:.3f} +- {some[a]['two_se']:.2f}".ljust(11) for a in discoveries.LEVELS)
+        cells = " | ".join(f"{some[a]['fdr']:.3f} ±{some[a]['two_se']:.2f}" for a in discoveries.LEVELS)
         power = some[LEVEL]["power"]
         shown = "    -" if power is None else f"{power:5.2f}"
-        print(f"| {f'{key[0]}, {key[1]}':22} | {key[2]:4.0%} | {cells} | {shown} |")
+        print(f"| {f'{key[0]}, {key[1]}':20} | {key[2]:4.0%} | {cells} | {shown} |")
     faults = [
         f"{row['null']}, {row['method']}: realised {row['fdr']:.3f} at {row['level']:g}, {row['true_share']:.0%} true"
         for row in rows
@@ -105,11 +105,11 @@ def _coverage(rng: np.random.Generator, args: argparse.Namespace) -> Part:
 def _peeking(rng: np.random.Generator, args: argparse.Namespace) -> Part:
     rows = peeking(rng, args.looks)
     print(f"False alarms at level {ALPHA:g} when one looks once, at the end, and {LOOKS} times; {args.looks} runs\n")
-    print("| the truth                          | test      | once  | 20 looks, +- 2 SE |")
-    print("| ---------------------------------- | --------- | ----: | ----------------: |")
+    print("| the truth                      | test      |  once | 20 looks, ± 2 SE |")
+    print("| ------------------------------ | --------- | ----: | ---------------: |")
     for once, often in zip(rows[::2], rows[1::2], strict=True):
-        shown = f"{often['false_alarms']:.3f} +- {often['two_se']:.3f}"
-        print(f"| {once['null']:34} | {once['test']:9} | {once['false_alarms']:.3f} | {shown:>17} |")
+        shown = f"{often['false_alarms']:.3f} ± {often['two_se']:.3f}"
+        print(f"| {once['null']:30} | {once['test']:9} | {once['false_alarms']:.3f} | {shown:>16} |")
     faults = [
         f"{row['test']} on {row['null']}: {row['false_alarms']:.3f} false alarms"
         for row in rows
@@ -121,12 +121,12 @@ def _peeking(rng: np.random.Generator, args: argparse.Namespace) -> Part:
 def _cost(rng: np.random.Generator, args: argparse.Namespace) -> Part:
     rows = cost.summary(cost.compare(cost.claims(rng, args.claims)))
     print("Sequential scoring beside a score of the whole sample\n")
-    print("| description  | claims | same verdict | positions, median | mean | supported | before |")
-    print("| ------------ | -----: | -----------: | ----------------: | ---: | --------: | -----: |")
+    print("| description  | claims | same verdict | asked, median | mean | supported | fixed |")
+    print("| ------------ | -----: | -----------: | ------------: | ---: | --------: | ----: |")
     for row in rows:
         print(
-            f"| {row['kind']:12} | {row['claims']:6} | {row['agree']:12.1%} | {row['median_share']:17.0%} |"
-            f" {row['mean_share']:4.0%} | {row['supported_sequential']:9.0%} | {row['supported_fixed']:6.0%} |"
+            f"| {row['kind']:12} | {row['claims']:6} | {row['agree']:12.1%} | {row['median_share']:13.0%} |"
+            f" {row['mean_share']:4.0%} | {row['supported_sequential']:9.0%} | {row['supported_fixed']:5.0%} |"
         )
     whole = rows[-1]
     faults = []

@@ -13,7 +13,7 @@ import numpy as np
 from scipy import stats
 
 from benchmarks.error_control.discoveries import rotation_p_values
-from benchmarks.error_control.simulate import Corpus, Documents, Truth, draw, whole_f1
+from benchmarks.error_control.simulate import Corpus, Documents, Truth, draw, source_f1
 from scorers.stratified_bets import ACTIVE, SILENT, Bar, Bet, Design
 from scorers.types import DoubleArray
 
@@ -57,13 +57,13 @@ def ordinary(bar: Bar, outcomes: DoubleArray) -> DoubleArray:
     return p
 
 
-def peeking(rng: np.random.Generator, runs: int) -> list[dict[str, Any]]:
+def peeking(rng: np.random.Generator, runs: int, *, population: int = 20_000) -> list[dict[str, Any]]:
     """Share of false alarms of each test, looked at once (at the end) and twenty times."""
     corpus = Corpus(documents=DOCUMENTS)
     rows = []
     for prevalence in (0.01, 0.05):
         source = Truth(prevalence, 0.35, 0.35)
-        bar = Bar.plain(whole_f1(draw(rng, source, Corpus(documents=20_000))))
+        bar = Bar.plain(source_f1(rng, source, population))
         alarms = np.zeros((runs, 4))
         for run in range(runs):
             outcomes = counts(draw(rng, source, corpus))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from scorers.errors import ScorerError
+from scorers.sequential import score_early
 from scorers.simulation import DEFAULT_METRICS, SCORERS, score_simulation, wrong_answers
 from scorers.types import Score, protocol_hash
 from scorers.verdict import Verdict, judge
@@ -221,3 +222,7 @@ def test_scores_a_real_index_through_its_seal(tiny_gpt2_folder: Any, tiny_corpus
         assert scores[name].value == pytest.approx(1, abs=1e-6)
         assert scores[name].nulls[0].name == "rotation"
     assert scores["f1"].nulls[1].draws > 10
+    early = by_metric(score_early(Oracle(), view, unit, "+", threshold, null_units=units, resamples=100))
+    assert early["f1"].value == pytest.approx(1, abs=1e-6)
+    assert judge(list(early.values())).verdict is judge(list(scores.values())).verdict
+    assert early["f1"].cost["positions"] <= scores["f1"].n_examples
