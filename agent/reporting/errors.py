@@ -51,6 +51,8 @@ class ErrorEstimates:
 
     tested: int
     accepted: int
+    accepted_before: int
+    """When each was judged by itself, before error control over the campaign."""
     by_q: ByQ | None
     """None where no accepted claim has a q-value: none accepted, or the campaign is not closed."""
     by_controls: ByControls | None
@@ -70,6 +72,7 @@ def error_estimates(evidence: Evidence) -> ErrorEstimates:
     return ErrorEstimates(
         tested=len(real),
         accepted=len(accepted),
+        accepted_before=sum((claim.before or claim.verdict) == "supported" for claim in real),
         by_q=_by_q(accepted),
         by_controls=_by_controls(len(real), len(accepted), controls),
         naive=_naive(real, controls, alpha),

@@ -20,6 +20,8 @@ class Claim:
     label: str
     verdict: str
     """On the input half."""
+    before: str | None = None
+    """The verdict before error control over the campaign; None while it is open, or where it had nothing to say."""
     tested: bool = True
     """Whether it went through the whole investigation; triage describes dead, dense and copied units itself."""
     control: str | None = None

@@ -64,6 +64,7 @@ def _claim(row: ClaimRow, job: JobRow, tails: int) -> Claim:
         polarity=row.polarity,
         label=row.label,
         verdict=row.verdict_input,
+        before=(row.details.get("verdict") or {}).get("before"),
         tested=row.tested,
         control=row.control,
         control_of=row.control_of,

@@ -100,6 +100,8 @@ def errors_sentences(report: CampaignReport) -> list[str]:
     told = [
         f"{count(n)} of {count(errors.tested)} tested descriptions of real units were accepted (verdict 'supported')."
     ]
+    if errors.accepted_before != n:
+        told[0] += f" Judged each by itself, {count(errors.accepted_before)} would have been."
     if not n:
         return told
     if errors.by_q is not None:

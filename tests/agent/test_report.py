@@ -232,9 +232,11 @@ def test_a_few_describable_units_among_many_are_no_failure_of_the_scores() -> No
 
 def test_expected_false_ones_by_q_values_and_by_controls() -> None:
     claims = [replace(c, q=0.03 if c.unit == "mlp:0:0" else 0.01) for c in real([0.9] * 10 + [0.1] * 10)]
+    claims[10] = replace(claims[10], before="supported")  # its q-value was too large
     claims += controls([0.1] * 25, accepted=1)
     errors = build_report(evidence(claims)).errors
     assert (errors.tested, errors.accepted, errors.above_alpha) == (20, 10, 0)
+    assert errors.accepted_before == 11
     assert errors.by_q is not None
     assert errors.by_q.share == 0.03
     assert errors.by_q.expected == pytest.approx(0.3)
