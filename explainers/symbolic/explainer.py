@@ -7,6 +7,7 @@ import threading
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from explainers.registry import register
 from explainers.symbolic.asking import BlackBox, Vocabulary, as_number
@@ -16,8 +17,9 @@ from explainers.symbolic.numbers import Found, find_formula
 from explainers.symbolic.predict import FormulaPredictor
 from explainers.symbolic.search import Doubles, Library
 from explainers.symbolic.words import Features, OtherWords, find_word_formula
-from explainers.types import Evidence, Explanation, Predictor, Recorder
+from explainers.types import Evidence, EvidenceView, Explanation, Predictor, Recorder
 from tools.functions import Expr, evaluate, parse
+from tools.types import UnitId
 
 _FEWEST = 24
 """Inputs that there must be of a domain."""
@@ -54,7 +56,9 @@ class SymbolicExplainer:
 
     def explain(self, evidence: Evidence, recorder: Recorder) -> list[Explanation]:
         """A single explanation. Without a model to ask, or numbers or words to ask for, it finds nothing."""
-        inquiry = self._inquire(evidence)
+        # Asking does not depend on the tail, so a unit's second tail reuses what the first has found.
+        key = ("inquiry", id(evidence.subject), id(evidence.refine.texts), str(evidence.unit))
+        inquiry = self._once(key, lambda: (evidence, self._inquire(evidence)))[1]
         if isinstance(inquiry, str):
             details: dict[str, Any] = {"literals": 0, "formula": None, "reason": inquiry}
             text = f"No formula of a number or a word was found: {inquiry}."
@@ -98,18 +102,17 @@ class SymbolicExplainer:
         )[1]
         # Places of inputs depend on this alone, so that both tails, and a resumed investigation, see the same values.
         box = BlackBox(subject, evidence.unit, vocabulary, 0)
-        numbers = _spread(list(vocabulary.numbers), _PROBES) if len(vocabulary.numbers) >= _FEWEST else []
-        words = _spread(list(vocabulary.words), _PROBES) if len(vocabulary.words) >= _FEWEST else []
-        if not numbers and not words:
+        there = {"numeric": len(vocabulary.numbers), "string": len(vocabulary.words)}
+        if max(there.values()) < _FEWEST:
             return f"the corpus has fewer than {_FEWEST} numbers and words"
-        values = {"numeric": box.numbers(np.array(numbers)), "string": box.words(words)}
-        sizes = {domain: float(np.sqrt(np.mean(v**2))) if len(v) else -1.0 for domain, v in values.items()}
-        domain = max(sizes, key=lambda name: sizes[name])
-        other = values["string" if domain == "numeric" else "numeric"]
-        elsewhere = float(other.mean()) if len(other) else 0.0
-        if domain == "numeric":
-            return self._about_numbers(evidence, box, elsewhere)
-        return self._about_words(evidence, box, elsewhere)
+        inputs, values = _inputs_of(evidence.explore, evidence.unit)
+        sizes, means = {}, {}
+        for domain, at in (("numeric", inputs == "numeric"), ("string", inputs == "string")):
+            sizes[domain] = float(np.mean(values[at] ** 2)) if at.any() and there[domain] >= _FEWEST else -1.0
+            means[domain] = float(np.mean(values[at])) if at.any() else 0.0
+        if sizes["numeric"] >= sizes["string"]:
+            return self._about_numbers(evidence, box, means["string"])
+        return self._about_words(evidence, box, means["numeric"])
 
     def _about_numbers(self, evidence: Evidence, box: BlackBox, elsewhere: float) -> Inquiry:
         known = np.array(list(box.vocabulary.numbers))
@@ -151,6 +154,12 @@ class SymbolicExplainer:
         repeated = _spread(asked, _PROBES)
         noise = box.noise([box.vocabulary.words[word] for word in repeated], repeated)
         formula, other, rms, steps = find_word_formula(features, y, noise)
+        if other is not None:
+            held = evaluate(other.where, list(box.vocabulary.words)) > 0.5
+            more = [w for w, h in zip(box.vocabulary.words, held, strict=True) if h and w not in set(asked)]
+            asked, y = [*asked, *more], np.concatenate([y, box.words(more)])
+            formula, other, rms, again = find_word_formula(Features(asked), y, noise)
+            steps = (*steps, f"asked for {len(more)} more words of that kind", *again)
         where: OtherWords | None = other
         return Inquiry(
             "string", formula, None, None if where is None else str(where.where), where is not None and where.is_noise,
@@ -165,9 +174,12 @@ class SymbolicExplainer:
     def _once(self, key: tuple[Any, ...], make: Any) -> Any:
         """What is the same for all units, made once. Holds what its key's ids belong to."""
         with self._lock:
-            if key not in self._shared:
-                self._shared[key] = make()
-            return self._shared[key]
+            if key in self._shared:
+                return self._shared[key]
+        # Made outside of the lock, which it may need itself; two threads that make the same make equal things.
+        made = make()
+        with self._lock:
+            return self._shared.setdefault(key, made)
 
     def _on_refine(self, evidence: Evidence, formula: Expr, domain: str) -> float | None:
         """Normalised squared error on the refine split's inputs of the domain, which the fit has not seen."""
@@ -191,6 +203,15 @@ def _spread(values: list[T], count: int) -> list[T]:
     if len(values) <= count:
         return list(values)
     return [values[i] for i in np.unique(np.linspace(0, len(values) - 1, count).round().astype(int)).tolist()]
+
+
+def _inputs_of(view: EvidenceView, unit: UnitId) -> tuple[npt.NDArray[np.str_], Doubles]:
+    """For each sampled position of a split whether it holds a number or a word, and the unit's value there."""
+    sample = view.sample(unit)
+    texts = {int(c): view.texts.pieces(int(c)) for c in np.unique(sample.contexts)}
+    pieces = [texts[int(c)][int(p)].strip() for c, p in zip(sample.contexts, sample.positions, strict=True)]
+    kinds = ["numeric" if as_number(t) is not None else "string" if t.isalnum() else "" for t in pieces]
+    return np.array(kinds), sample.values.astype(np.float64)
 
 
 def _finite(value: float) -> float | None:

@@ -129,8 +129,15 @@ def find_word_formula(
     enough = max(1.2 * noise, _RIGHT * float(y.std()), 1e-6 * float(np.abs(y).max()), 1e-9)
     whole = features.best(y, np.ones(len(y), dtype=np.bool_), enough)
     steps = [f"sum of up to 2 features: error {whole.rms:.3g}"]
-    if whole.rms > enough:
+    if whole.rms > enough or whole.terms > 2:
         found = features.exception(y, enough, whole)
+        # A formula that is right gives way only to a simpler one that is right too.
+        if (
+            found is not None
+            and whole.rms <= enough
+            and (found[0].rms > enough or found[1].is_noise or found[0].terms + 1 >= whole.terms)
+        ):
+            found = None
         steps.append(f"with a kind of words left out: {'none' if found is None else f'error {found[0].rms:.3g}'}")
         if found is not None:
             fit, exception = found

@@ -95,7 +95,7 @@ def test_units_that_do_not_exist(subject: Subject, unit: str) -> None:
 
 
 def test_every_kind_is_registered() -> None:
-    assert names() == ["dir", "head", "mlp", "sae"]
+    assert names() == ["dir", "fn", "head", "mlp", "sae"]
 
 
 def test_groups_have_sites_and_widths(subject: Subject) -> None:

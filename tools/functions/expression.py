@@ -197,13 +197,11 @@ def _read(node: ast.expr) -> Expr:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
         if isinstance(node.operand, ast.Constant):
             return const(-_number(node.operand))
-        return Expr("*", (const(-1), _read(node.operand)))
+        return _negated(_read(node.operand))
     if isinstance(node, ast.BinOp):
         left, right = _read(node.left), _read(node.right)
         if isinstance(node.op, ast.Sub):
-            if right.op == "const":
-                return left + -_constant(right)
-            return left + Expr("*", (const(-1), right))
+            return left + _negated(right)
         if type(node.op) in _OPERATORS:
             return _checked(_OPERATORS[type(node.op)], (left, right))
     if isinstance(node, ast.Compare):
@@ -231,6 +229,19 @@ def _comparison(node: ast.Compare) -> Expr:
     low = bounds[0] if places[0] == 1 else -math.inf
     high = bounds[-1] if places[0] < len(terms) - 1 else math.inf
     return inside(low, high)
+
+
+def _negated(formula: Expr) -> Expr:
+    """The formula times -1, by the sign of its leading number where it has one."""
+    if formula.op == "const":
+        return const(-_constant(formula))
+    if formula.op in ("*", "/") and _leads_with_number(formula):
+        return Expr(formula.op, (_negated(formula.parts[0]), formula.parts[1]))
+    return Expr("*", (const(-1), formula))
+
+
+def _leads_with_number(formula: Expr) -> bool:
+    return formula.op == "const" or (formula.op in ("*", "/") and _leads_with_number(formula.parts[0]))
 
 
 def _number(node: ast.Constant) -> float:

@@ -1,0 +1,1 @@
+"""How well generated functions are described, everywhere and on the part where they are corrupted."""
