@@ -3,8 +3,8 @@
 - *F1*: of 'predicted above the claim's threshold' against the planted predicate. On fresh text every position counts
   once, so it is at the corpus's true prevalence. On near-misses (texts in which the predicate only just holds, or only
   just fails) it is over all positions of those texts.
-- *recovered*: F1 of at least `RECOVERED` on fresh text and on the near-misses alike. A rule that is right wherever text
-  happens to go but wrong about what is needed passes the first and fails the second.
+- *recovered*: F1 of at least `RECOVERED` on fresh text (raw, and above chance) and on near-misses alike. A rule that is
+  right wherever text happens to go but wrong about what is needed passes the first and fails the second.
 - *above chance*: (F1 - c) / (1 - c) with c = 2pq / (p + q), the F1 that a rule of density q reaches by chance on a unit
   of density p. So a dense unit does not flatter a rule that has nothing to do with it.
 - *concepts hit*: parts of a polysemantic unit of whose positions at least half are predicted.
@@ -19,7 +19,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tools.planted import All, AnyOf, Not, Predicate
 from tools.types import BoolArray, FloatArray
 
 RECOVERED = 0.9
@@ -60,14 +59,6 @@ def concepts_hit(predicted: BoolArray, active: BoolArray, concepts: Sequence[Boo
 def exception_recall(predicted: BoolArray, excepted: BoolArray) -> float | None:
     """Share of the exception's positions that are predicted to be silent; None where there are none."""
     return float((~predicted[excepted]).mean()) if excepted.any() else None
-
-
-def without(predicate: Predicate, exception: Predicate) -> Predicate:
-    """The predicate with 'and not the exception' taken out of it: the global rule."""
-    if isinstance(predicate, All | AnyOf):
-        kept = tuple(without(part, exception) for part in predicate.parts if part != Not(exception))
-        return All(kept) if isinstance(predicate, All) else AnyOf(kept)
-    return predicate
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,8 @@ from tools.types import FloatArray, IntArray
 
 KEPT = 0.1
 """A table keeps the entries that predict at least this share of the threshold; below it, they are all one default."""
+DENSE = 0.25
+"""A random rule for a unit that is on more often looks at the current token alone."""
 
 
 class TruthPredictor:
@@ -105,8 +107,9 @@ class RandomExplainer:
         active = magnitude > evidence.threshold
         density = float(np.average(active, weights=sample.weights))
         frequency = _frequencies(evidence)
-        pair = rng.random() < 0.5 or density < np.median(list(frequency.values()))
-        first = int(rng.integers(0, self.places + 1))
+        pair = (rng.random() < 0.5 and density < DENSE) or density < np.median(list(frequency.values()))
+        # A look back tells the beginning of a context from the rest, as do most units that are nearly always on.
+        first = int(rng.integers(0, self.places + 1)) if density < DENSE else 0
         offsets = (first, first + 1) if pair else (first,)
         literals = [
             InSet(Place("token", offset), "in", _draw(rng, frequency, density ** (1 / len(offsets))))

@@ -26,6 +26,7 @@ from tools.planted import (
     All,
     AnyOf,
     Before,
+    Earlier,
     Induction,
     Not,
     Position,
@@ -154,6 +155,8 @@ def phrase(predicate: Predicate) -> str:
         return "the token has occurred before"
     if isinstance(predicate, Induction):
         return "the last two tokens have occurred together before"
+    if isinstance(predicate, Earlier):
+        return f"earlier in the context, {phrase(predicate.part)}"
     if isinstance(predicate, Not):
         return f"it is not so that {phrase(predicate.part)}"
     if isinstance(predicate, All | AnyOf):

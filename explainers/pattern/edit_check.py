@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from explainers.pattern.plan import Rows
-from explainers.rules.ast import InSet, Is, Literal, Rule
+from explainers.rules.ast import InSet, Is, Literal, Rule, State
 from explainers.rules.evaluate import clause_holds, reading_of
 from explainers.rules.reading import Reading
 from explainers.types import Evidence
@@ -214,11 +214,17 @@ def _literal_offsets(literal: Literal, reading: Reading, position: int) -> set[i
         return set()
     if isinstance(literal, Is):
         return {-literal.offset}
+    if isinstance(literal, State):
+        return {"repeated token": {0}, "repeated word": {0}, "induction": {0, -1}}.get(literal.name, set())
     if not isinstance(literal, InSet):
         return set()
     place = literal.place
     if place.kind == "token":
         return {-place.offset}
+    if place.kind == "near token":
+        near = [o for o in range(min(place.offset, position + 1)) if reading.pieces[position - o] in literal.members]
+        # Of several occurrences none is needed.
+        return {-near[0]} if len(near) == 1 else set()
     end = reading.ends[position]
     if place.kind == "text":
         lengths = [len(member) for member in literal.members if reading.text.endswith(member, 0, end)]

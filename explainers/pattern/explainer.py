@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from explainers.pattern.causal import Causal
 from explainers.pattern.edit_check import Edits, edit_strongest
 from explainers.pattern.grow import Settings
 from explainers.pattern.heads import head_label, head_sentence, roles
 from explainers.pattern.learn import Learned, learn
 from explainers.pattern.plan import Rows
-from explainers.pattern.prune import Candidate, Pruner, precision_recall
-from explainers.pattern.substitute import Substitution
+from explainers.pattern.prune import Candidate, precision_recall
 from explainers.pattern.words import input_half, label, output_half
 from explainers.registry import register
 from explainers.rules.ast import Rule
@@ -25,11 +25,6 @@ from explainers.types import Evidence, EvidenceView, Explanation, Recorder
 
 SHORT_RIVAL = 8
 """Elementary tests of the shorter rival that is offered beside the chosen rule."""
-CAUSAL = 0.02
-"""How much worse on the objective a rule may be that leaves out tokens without effect."""
-SEARCHES_AGAIN = 2
-NEARLY = 0.7
-"""The F1 from which on the sets of a rule are filled by asking the subject."""
 
 
 @register("pattern")
@@ -74,8 +69,7 @@ class PatternExplainer:
         learned = learn(explore, refine, self.settings)
         edits = edit_strongest(evidence, explore) if self.edits and learned is not None else None
         if edits is not None and learned is not None:
-            learned = self._causal(learned, edits, explore, refine)
-            learned = self._filled(learned, evidence, explore, refine, recorder)
+            learned = Causal(evidence, edits, (explore, refine), self.settings).improve(learned, recorder)
         recorder.event(
             "induction",
             {
@@ -91,37 +85,6 @@ class PatternExplainer:
             self._explanation(evidence, (explore, refine), candidate, recorder, edits if rank == 0 else None)
             for rank, candidate in enumerate(_rivals(learned))
         ]
-
-    def _causal(self, learned: Learned, edits: Edits, explore: Rows, refine: Rows) -> Learned:
-        """Another rule, as good, that leaves out tokens which the edits found to be without effect; if there is one.
-
-        On the texts at hand such a token tells the unit's activity apart as well as its cause does; elsewhere it would
-        not.
-        """
-        barred: frozenset[int] = frozenset()
-        for _ in range(SEARCHES_AGAIN):
-            doubtful = edits.check(learned.chosen.rule).doubtful
-            if doubtful <= barred:
-                break
-            barred |= doubtful
-            again = learn(explore, refine, self.settings, barred=frozenset(-offset for offset in barred))
-            if again is None or again.chosen.objective < learned.chosen.objective - CAUSAL:
-                break
-            learned = again
-        return learned
-
-    def _filled(self, learned: Learned, evidence: Evidence, explore: Rows, refine: Rows, recorder: Recorder) -> Learned:
-        """The chosen rule with its sets filled by asking the subject, where it is good enough for that to matter."""
-        if learned.chosen.f1 < NEARLY:
-            return learned
-        filled = Substitution(evidence, explore).fill(learned.chosen.plan)
-        recorder.event(
-            "substitution", {"added": filled.added, "removed": filled.removed, "sequences": filled.sequences}
-        )
-        better = Pruner(explore, refine, learned.chosen.f1).candidate(filled.plan)
-        if not filled.added + filled.removed or better.objective < learned.chosen.objective - CAUSAL:
-            return learned
-        return replace(learned, chosen=better)
 
     def _explanation(
         self,

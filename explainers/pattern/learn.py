@@ -63,7 +63,7 @@ def learn(
         explore: rows to search.
         refine: rows to prune and to choose the length on.
         settings: the search's.
-        barred: do not look at the tokens that lie so far back.
+        barred: families (by number) of literals that are not to be used.
         curve: also search for rules of few tests, so that `Learned.at_most` has good short ones.
     """
     path: list[Candidate] = []

@@ -64,7 +64,7 @@ class Problem:
         threshold: what this search calls active: above it.
         min_documents: a literal is a candidate when it is true at active positions of that many documents (or of all
             documents with active positions, when there are fewer).
-        barred: literals about the token so far back are no candidates.
+        barred: literals of these families are no candidates.
     """
 
     def __init__(self, rows: Rows, threshold: float, min_documents: int = 2, *, barred: frozenset[int] = frozenset()):
@@ -74,7 +74,7 @@ class Problem:
         self.active: BoolArray = rows.magnitude > threshold
         self.documents = rows.documents
         self.min_documents = min(min_documents, max(len(np.unique(self.documents[self.active])), 1))
-        chosen = [c for c in self._candidates(codes, table) if FAMILIES[table.family_of[c]].distance not in barred]
+        chosen = [c for c in self._candidates(codes, table) if table.family_of[c] not in barred]
         self.n_literals = len(chosen)
         local = np.full(table.n_codes + 1, self.n_literals, np.int64)
         local[chosen] = np.arange(self.n_literals)
