@@ -7,16 +7,19 @@ values.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import numpy as np
 
 from agent import triage
+from agent.guise import Part, ShownSubject, ShownView
 from agent.ledger import PassCounter
 from agent.seeds import seed_for
 from agent.spec import CampaignSpec
+from agent.state import Json
+from agent.triage import Tail
 from explainers.types import Evidence, Explainer
 from tools.heads import Edge, EdgeProfile, edge_profiles, top_edges
 from tools.index import ActivationIndex, SplitView
@@ -61,6 +64,16 @@ def mean_promotion(promotions: Sequence[Promotion], k: int = 10) -> Promotion | 
     )
 
 
+def null_units(spec: CampaignSpec, group: Sequence[UnitId], unit: UnitId) -> list[UnitId]:
+    """See `Bench.null_units`; `group` holds the campaign's units of the unit's group, ascending."""
+    others = [other for other in group if other != unit]
+    wanted = min(spec.null_units, len(others))
+    if wanted == len(others):
+        return others
+    drawn = np.random.default_rng(seed_for(spec.seed, unit, "null units")).choice(len(others), wanted, replace=False)
+    return [others[i] for i in sorted(drawn)]
+
+
 class Once:
     """Computes each value once, however many threads ask for it; others wait for the one that computes it."""
 
@@ -93,6 +106,14 @@ class Bench:
     passes: PassCounter
     explore: SplitView
     refine: SplitView
+    fingerprint: str
+    """Of the model that is run."""
+    index_key: str | None
+    """Of the index, where the database has it."""
+    cast: Mapping[UnitId, Part] = field(default_factory=dict)
+    """What stands in for some of the units."""
+    provenance: Json | None = None
+    """What a control is made of, to make it again; None for the units themselves."""
     _once: Once = field(default_factory=Once)
 
     @classmethod
@@ -100,14 +121,25 @@ class Bench:
         cls, spec: CampaignSpec, subject: Subject, index: ActivationIndex, units: Sequence[UnitId], explainer: Explainer
     ) -> Bench:
         """A bench over an index; `close` it afterwards."""
-        # The subject finds these out by forward passes when they are first asked for. Now they are no unit's cost.
-        _ = subject.causal, subject.unembedding
-        views = (index.view(Split.EXPLORE), index.view(Split.REFINE))
-        return cls(spec, subject, index, tuple(units), explainer, PassCounter(subject), *views)
+        # What is run, when the subject is first asked for it, is no unit's cost: it is asked for in here.
+        shown = ShownSubject(subject)
+        explore, refine = (ShownView(index.view(split), {}) for split in (Split.EXPLORE, Split.REFINE))
+        return cls(
+            spec, shown, index, tuple(units), explainer, PassCounter(subject), explore, refine,
+            fingerprint=subject.fingerprint, index_key=index.key,
+        )  # fmt: skip
 
     def close(self) -> None:
         """Take the subject's hook away."""
         self.passes.close()
+
+    def shown(self, view: SplitView) -> SplitView:
+        """A view of the index as steps, explainers and scorers may see it."""
+        return ShownView(view, self.cast)
+
+    def scored(self, unit: UnitId, tail: Tail) -> tuple[UnitId, Tail] | None:
+        """On which unit, and which tail of it, the description of a unit's tail is tested; None: there is none."""
+        return unit, tail
 
     def _shared(self, key: Hashable, compute: Callable[[], T]) -> T:
         def counted_for_nobody() -> T:
@@ -143,12 +175,7 @@ class Bench:
 
     def null_units(self, unit: UnitId) -> list[UnitId]:
         """Other units of the group, drawn by the unit's seed, that its description is also scored against."""
-        others = [other for other in self.group(unit) if other != unit]
-        wanted = min(self.spec.null_units, len(others))
-        if wanted == len(others):
-            return others
-        drawn = np.random.default_rng(self.seed(unit, "null units")).choice(len(others), wanted, replace=False)
-        return [others[i] for i in sorted(drawn)]
+        return null_units(self.spec, self.group(unit), unit)
 
     def edges(self, unit: UnitId) -> EdgeProfile | None:
         """What a head attends to, measured on the explore panel for all heads of its layer at once; else None."""

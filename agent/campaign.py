@@ -8,29 +8,36 @@ Several processes may run the same campaign at once: they share its queue.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import store
 from agent import estimate
 from agent.bench import Bench
-from agent.budget import Exceeded, exceeded
+from agent.budget import Exceeded
+from agent.cast import Cast, Twin, load_twin, twin_units
 from agent.checkpoints import checkpoint_file, open_checkpoints, sweep
 from agent.closing import close, summarise
+from agent.controls import Control, direction_of, plan_controls, queue, twin_seed
+from agent.guise import ShownSubject
 from agent.owner import is_alive
 from agent.progress import Estimate, IndexProgress, Observer, SerialObserver, Summary
 from agent.seeds import sample_units
 from agent.spec import BEFORE, CampaignSpec
-from agent.workers import Crew, spent_of
+from agent.workers import Crew, over_budget, spent_of
 from explainers.registry import get as get_explainer
+from scorers.simulation import SCORERS
 from store.queries import list_campaigns
 from store.records import CorpusRecord, DictionaryRecord, IndexRecord, SubjectRecord, UnitRecord
-from store.work import Campaign
+from store.work import Campaign, ControlRecord
 from tools.corpora import Corpus, load_corpus, require_enough
+from tools.corpora.corpus import SPLIT_ENDS
+from tools.fingerprint import shuffled_fingerprint
 from tools.index import ActivationIndex, IndexSettings, Progress, build_index
 from tools.subject import Subject, load_subject
 from tools.types import Split, UnitId
@@ -39,6 +46,9 @@ from tools.units import expand, group_site
 #: Settings that do not belong to what a campaign is; kept beside it, or not at all.
 _BESIDE = ("name", "workers", "budget")
 
+#: The twin's index covers so many times the tokens that fill its panels, given the splits' shares of the corpus; and no
+#: fewer than so many, lest a split have none.
+TWIN_MARGIN, TWIN_LEAST = 1.25, 40_000
 
 Confirm = Callable[[Estimate], bool]
 
@@ -52,6 +62,25 @@ class _Resolved:
     corpus: Corpus
     units: tuple[UnitId, ...]
     settings: IndexSettings
+    controls: tuple[Control, ...]
+
+    @property
+    def indexed(self) -> tuple[Subject, list[UnitId]]:
+        """The subject with the directions that stand in for units, and all that its index holds."""
+        subject = ShownSubject(self.subject)
+        made = [control for control in self.controls if control.kind == "direction"]
+        subject.directions |= {control.direction.where: direction_of(self.subject, control) for control in made}
+        return subject, [*self.units, *(control.direction for control in made)]
+
+    @property
+    def twin(self) -> tuple[list[UnitId], IndexSettings]:
+        """What the index of the subject's twin holds, over no more of the corpus than its panels need."""
+        starts = [0.0, *(end for _, end in SPLIT_ENDS)]
+        shares = {split: end - start for (split, end), start in zip(SPLIT_ENDS, starts, strict=False)}
+        filling = max(self.settings.panel_tokens[split] / share for split, share in shares.items())
+        most = max(TWIN_LEAST, math.ceil(TWIN_MARGIN * filling))
+        tokens = most if self.settings.max_tokens is None else min(most, self.settings.max_tokens)
+        return twin_units(self.spec, self.units, self.controls), replace(self.settings, max_tokens=tokens)
 
 
 def run_campaign(
@@ -152,7 +181,7 @@ def _run(
         return None
     subject_id, corpus_id = _register(db, plan)
     campaign = _record(db, spec, subject_id=subject_id, corpus_id=corpus_id, estimates=cost.to_json())
-    store.add_investigations(db, campaign.id, subject_id, _unit_records(plan))
+    store.add_investigations(db, campaign.id, subject_id, _queue(plan))
     store.reclaim(db, campaign.id, is_alive)
     if stop.is_set():
         return summarise(db, campaign, "interrupted")
@@ -160,9 +189,10 @@ def _run(
         told.budget(limit.limit, limit.spent, limit.allowed)
         return summarise(db, campaign, "stopped: budget", reason=str(limit))
     told.phase("index")
-    index = _index(plan, home, told, stop, cost.index_tokens)
-    if index is None:
+    built = _indexes(plan, home, told, stop, cost.index_tokens)
+    if built is None:
         return summarise(db, campaign, "interrupted")
+    index, twin = built
     index_id = store.register_index(
         db, subject_id, corpus_id,
         IndexRecord(index.key, str(index.path), sum(index.tokens.values()), plan.settings.address()),
@@ -171,18 +201,20 @@ def _run(
     told.phase("investigate")
     explainer = get_explainer(spec.explainer, **spec.explainer_options)
     bench = Bench.open(spec, plan.subject, index, plan.units, explainer)
+    cast = Cast(bench, plan.subject, plan.controls, twin)
     path = checkpoint_file(db, home)
     try:
         with open_checkpoints(path) as saver:
-            crew = Crew(db, campaign.id, bench, saver, told, stop)
+            crew = Crew(db, campaign.id, bench, cast, saver, told, stop)
             told.tally(crew.tally())
             crew.run()
-            left = store.progress(db, campaign.id).remaining
+            left = store.progress(db, campaign.id).left
             if not left:
                 told.phase("close")
                 close(db, campaign)
                 sweep(saver, campaign.id)
     finally:
+        cast.close()
         bench.close()
     if not left:
         return summarise(db, campaign, "done", index=index)
@@ -200,7 +232,9 @@ def _resolve(spec: CampaignSpec, told: Observer) -> _Resolved:
     )  # fmt: skip
     named = [unit for pattern in spec.units for unit in expand(subject, pattern)]
     units = tuple(sample_units(named, spec.sample, spec.seed))
-    get_explainer(spec.explainer, **spec.explainer_options)  # an unknown one is told before anything is spent
+    # Unknown ones are told before anything is spent.
+    get_explainer(spec.explainer, **spec.explainer_options)
+    SCORERS.get(spec.scorer)
     told.phase("corpus")
     corpus = load_corpus(spec.corpus, limit=spec.corpus_limit, seed=spec.seed)
     require_enough(corpus)
@@ -217,7 +251,7 @@ def _resolve(spec: CampaignSpec, told: Observer) -> _Resolved:
         max_tokens=spec.max_tokens,
         seed=spec.seed,
     )  # fmt: skip
-    return _Resolved(spec, subject, corpus, units, settings.resolved(subject.context))
+    return _Resolved(spec, subject, corpus, units, settings.resolved(subject.context), plan_controls(spec, units))
 
 
 def _register(db: store.Database, plan: _Resolved) -> tuple[int, int]:
@@ -257,9 +291,10 @@ def _register(db: store.Database, plan: _Resolved) -> tuple[int, int]:
     return subject_id, corpus_id
 
 
-def _unit_records(plan: _Resolved) -> list[UnitRecord]:
+def _queue(plan: _Resolved) -> list[UnitRecord | ControlRecord]:
     sites = {group: group_site(plan.subject, group) for group in {unit.group for unit in plan.units}}
-    return [UnitRecord(str(unit), sites[unit.group].layer) for unit in plan.units]
+    records = [UnitRecord(str(unit), sites[unit.group].layer) for unit in plan.units]
+    return queue(plan.spec, records, plan.controls, lambda unit: sites[unit.group].layer)
 
 
 def _estimate(plan: _Resolved, db: store.Database, home: Path, known: Campaign | None) -> Estimate:
@@ -267,15 +302,20 @@ def _estimate(plan: _Resolved, db: store.Database, home: Path, known: Campaign |
     to_do = now.remaining if now is not None and now.total else len(plan.units)
     if (limit := plan.spec.budget.units) is not None:
         to_do = min(to_do, max(0, limit - (spent_of(now).units if now is not None else 0)))
-    there = estimate.index_is_there(home, plan.subject, plan.corpus, plan.units, plan.settings)
-    tokens = 0 if there else estimate.corpus_tokens(plan.subject, plan.corpus, plan.settings.max_tokens)
-    seconds = tokens / estimate.forward_rate(plan.subject, plan.corpus, plan.units, plan.settings) if tokens else 0.0
-    each = estimate.investigation_seconds(db, plan.spec.title)
+    subject, units = plan.indexed
+    tokens = estimate.tokens_to_index(home, subject, plan.corpus, units, plan.settings)
+    if any(control.kind == "shuffled" for control in plan.controls):
+        needed, settings = plan.twin
+        fingerprint = shuffled_fingerprint(subject.fingerprint, twin_seed(plan.spec))
+        tokens += estimate.tokens_to_index(home, subject, plan.corpus, needed, settings, fingerprint=fingerprint)
+    seconds = tokens / estimate.forward_rate(subject, plan.corpus, units, plan.settings) if tokens else 0.0
+    each = estimate.investigation_seconds(db, plan.spec.title, len(plan.controls) / len(plan.units))
     return Estimate(
         campaign=plan.spec.title,
         subject=plan.subject.name,
         units=len(plan.units),
         to_do=to_do,
+        controls=len(plan.controls),
         index_tokens=tokens,
         index_seconds=seconds,
         seconds=seconds + to_do * each / min(plan.spec.workers, max(to_do, 1)),
@@ -285,15 +325,17 @@ def _estimate(plan: _Resolved, db: store.Database, home: Path, known: Campaign |
 def _spent_already(db: store.Database, spec: CampaignSpec, campaign: Campaign) -> Exceeded | None:
     """The limit that leaves no room for a single unit, if there are units left: then nothing is begun."""
     now = store.progress(db, campaign.id)
-    return exceeded(spec.budget, spent_of(now)) if now.remaining else None
+    return over_budget(spec.budget, now) if now.left else None
 
 
 class _StopBuildingError(Exception):
     """Raised out of the index's progress callback when the campaign is to stop."""
 
 
-def _index(plan: _Resolved, home: Path, told: Observer, stop: threading.Event, expected: int) -> ActivationIndex | None:
-    """The index, built or found; None when it was stopped (what is built so far is kept)."""
+def _indexes(
+    plan: _Resolved, home: Path, told: Observer, stop: threading.Event, expected: int
+) -> tuple[ActivationIndex, Twin | None] | None:
+    """The index, built or found, and the twin with its own; None when it was stopped (what is built so far is kept)."""
     began = time.monotonic()
 
     def tell(progress: Progress) -> None:
@@ -303,7 +345,13 @@ def _index(plan: _Resolved, home: Path, told: Observer, stop: threading.Event, e
         told.index_progress(IndexProgress(progress.tokens_done, total, time.monotonic() - began, progress.stage))
 
     try:
-        return build_index(plan.subject, plan.corpus, plan.units, home, plan.settings, progress=tell)
+        subject, units = plan.indexed
+        index = build_index(subject, plan.corpus, units, home, plan.settings, progress=tell)
+        needed, settings = plan.twin
+        if not needed:
+            return index, None
+        twin = load_twin(plan.spec)
+        return index, Twin(twin, build_index(twin, plan.corpus, needed, home, settings, progress=tell))
     except _StopBuildingError:
         return None
 

@@ -6,29 +6,40 @@ import statistics
 from collections import Counter
 
 import store
+from agent.error_control import control_errors, deciding, scores_of
+from agent.outcome import Outcome, outcome_of
+from agent.plain import plain
 from agent.progress import Summary
+from agent.spec import BEFORE, CampaignSpec
 from agent.workers import spent_of, tally_of
-from scorers.error_rates import q_values
-from store.queries import best_descriptions, campaign_scores, list_campaigns
+from store.queries import best_descriptions, campaign_evidence, control_rows, list_campaigns
 from store.work import Campaign
 from tools.index import ActivationIndex
 
 
-def close(db: store.Database, campaign: Campaign) -> None:
-    """Sets the q-values (Benjamini and Hochberg 1995) of every headline score and marks the campaign done.
-
-    The family of a q-value is all claims of the campaign under one metric and split: a claim is one question, and its
-    metrics are different ways to ask it.
-    """
-    families: dict[tuple[str, str], list[tuple[int, float]]] = {}
-    for score in campaign_scores(db, campaign.id):
-        if score.p_value is not None:
-            families.setdefault((score.metric, score.split), []).append((score.score_id, score.p_value))
-    found: dict[int, float] = {}
-    for members in families.values():
-        adjusted = q_values([p for _, p in members])
-        found.update({score_id: q for (score_id, _), q in zip(members, adjusted, strict=True) if q is not None})
-    store.close_campaign(db, campaign.id, found)
+def close(db: store.Database, campaign: Campaign) -> Outcome:
+    """Sets q-values and verdicts by error control over all claims, unblinds the controls, marks the campaign done."""
+    alpha = float(campaign.spec.get("alpha", CampaignSpec.model_fields["alpha"].default))
+    method = str(campaign.spec.get("error_method", BEFORE["error_method"]))
+    claims = campaign_evidence(db, campaign.name)
+    found = control_errors(claims, method=method, alpha=alpha)
+    deciders = {claim.description_id: deciding(scores_of(claim)) for claim in claims if claim.tested}
+    outcome = outcome_of(
+        claims,
+        control_rows(db, campaign.name),
+        found.verdicts,
+        {key: found.q_values[own[0]] for key, own in deciders.items() if own is not None and own[0] in found.q_values},
+        alpha=alpha,
+        method=method,
+    )
+    store.close_campaign(
+        db,
+        campaign.id,
+        found.q_values,
+        verdicts={key: plain(verdict) for key, verdict in found.verdicts.items()},
+        outcome=plain(outcome.to_json()),
+    )
+    return outcome
 
 
 def summarise(
@@ -46,6 +57,7 @@ def summarise(
     described = best_descriptions(db, campaign=campaign.name, limit=None)
     known = [found.f1 for found in described if found.f1 is not None]
     spent = spent_of(now)
+    outcome = store.get_campaign(db, campaign.name).outcome
     return Summary(
         campaign=campaign.name,
         campaign_id=campaign.id,
@@ -58,4 +70,5 @@ def summarise(
         reason=reason,
         already_done=already_done,
         index=str(index.path) if index is not None else None,
+        outcome=None if outcome is None else dict(outcome),
     )

@@ -18,6 +18,7 @@ class Desk:
 
     bench: Bench
     unit: UnitId
+    """The id under which it is investigated; nobody at the desk knows whether it stands for something else."""
     open_sealed: Callable[[str, str], SplitView]
     """(claim, polarity) -> the score split. Records the opening first; the graph holds no other way to it."""
     stopping: Callable[[], bool]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -56,39 +57,56 @@ def forward_rate(subject: Subject, corpus: Corpus, units: Sequence[UnitId], sett
     return ids.numel() / max(time.perf_counter() - began, 1e-6)
 
 
-def investigation_seconds(db: store.Database, campaign: str | None = None) -> float:
-    """Seconds that an investigation takes: as in this campaign so far, else as in the newest one that has ended any."""
+def tokens_to_index(
+    home: Path,
+    subject: Subject,
+    corpus: Corpus,
+    units: Sequence[UnitId],
+    settings: IndexSettings,
+    *,
+    fingerprint: str | None = None,
+) -> int:
+    """About how many tokens have to go through the subject for an index; none when it is complete in the data folder.
+
+    `fingerprint` is that of the subject's twin, when it is the twin's index.
+    """
+    wanted = (
+        fingerprint or subject.fingerprint,
+        corpus.id,
+        _ranges(units),
+        settings.resolved(subject.context).address(),
+    )
+    if any(_address(path.parent) == wanted for path in (home / "indexes").glob(f"*/{NAME}")):
+        return 0
+    return corpus_tokens(subject, corpus, settings.max_tokens)
+
+
+def investigation_seconds(db: store.Database, campaign: str | None = None, controls: float = 0.0) -> float:
+    """Seconds that a unit takes, with the controls that come with it.
+
+    As in this campaign so far, else as in the newest one that has ended any; else `USUAL_SECONDS` and the same for its
+    share of the controls.
+    """
     rows = [row for row in list_campaigns(db) if row.done + row.failed and row.seconds > 0]
     own = [row for row in rows if row.campaign == campaign]
     for row in own or rows:
         return row.seconds / (row.done + row.failed)
-    return USUAL_SECONDS
+    return USUAL_SECONDS * (1 + controls)
 
 
-def index_is_there(
-    home: Path, subject: Subject, corpus: Corpus, units: Sequence[UnitId], settings: IndexSettings
-) -> bool:
-    """Whether an index of just these things is complete in the data folder.
-
-    Dictionaries are compared by their names alone; the index itself looks at their weights.
-    """
-    address = settings.resolved(subject.context).address()
+def _ranges(units: Sequence[UnitId]) -> dict[str, str]:
     groups: dict[str, list[int]] = {}
     for unit in units:
         groups.setdefault(unit.group, []).append(unit.index)
-    ranges = {group: compress(sorted(set(indices))) for group, indices in groups.items()}
-    for path in (home / "indexes").glob(f"*/{NAME}"):
-        if path.parent.name.endswith(".building"):
-            continue
-        try:
-            manifest = read_manifest(path.parent)
-        except IndexDataError:
-            continue  # of another version or damaged: if it is ours, building it says so
-        if (
-            manifest["subject"]["fingerprint"] == subject.fingerprint
-            and manifest["corpus"]["id"] == corpus.id
-            and manifest["groups"] == ranges
-            and manifest["settings"] == address
-        ):
-            return True
-    return False
+    return {group: compress(sorted(set(indices))) for group, indices in groups.items()}
+
+
+def _address(folder: Path) -> tuple[str, str, dict[str, str], dict[str, Any]] | None:
+    """What a complete index is of. Dictionaries are told by their names; the index itself looks at their weights."""
+    if folder.name.endswith(".building"):
+        return None
+    try:
+        manifest = read_manifest(folder)
+    except IndexDataError:
+        return None  # of another version or damaged: if it is ours, building it says so
+    return manifest["subject"]["fingerprint"], manifest["corpus"]["id"], manifest["groups"], manifest["settings"]

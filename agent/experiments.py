@@ -81,7 +81,7 @@ def _edit_check(report: Report) -> Json:
             }
         )
     arguments = {
-        "subject": report.bench.subject.fingerprint,
+        "subject": report.bench.fingerprint,
         "intervention": "replace or delete one token of the last few and read the activation at the position",
         "window": event["window"],
         "replacements": event["replacements"],
@@ -107,7 +107,7 @@ def _queries(report: Report) -> Json:
     """Inputs that were put to the unit as to a black box, and its values there."""
     event = report.event
     arguments = {
-        "subject": report.bench.subject.fingerprint,
+        "subject": report.bench.fingerprint,
         "intervention": "put inputs into contexts of their own, at random places, and read the activation at each",
         "domain": event["domain"],
         "inputs": [name for name, _ in event["asked"]],

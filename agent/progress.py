@@ -22,6 +22,8 @@ class Estimate:
     """Units of the campaign."""
     to_do: int
     """Of these, units that are not described yet and fit in the budget."""
+    controls: int
+    """Blind controls that are investigated beside the units; their cost is in the figures below."""
     index_tokens: int
     """Tokens that still have to go through the subject; 0 when the index is there already."""
     index_seconds: float
@@ -99,6 +101,8 @@ class Summary:
     """True when there was nothing left to do."""
     index: str | None = None
     """Folder of the activation index."""
+    outcome: dict[str, Any] | None = None
+    """What closing brought out (see `agent.outcome`); None while the campaign is open."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

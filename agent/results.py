@@ -30,12 +30,19 @@ TOP, QUANTILE, RANDOM = 10, 5, 5
 TRIAGE = "triage"
 
 
-def result_of(state: State, bench: Bench, unit: UnitId) -> InvestigationResult:
-    """Everything an investigation leaves behind."""
+def result_of(state: State, bench: Bench, unit: UnitId, *, kept_as: str | None = None) -> InvestigationResult:
+    """Everything an investigation leaves behind.
+
+    Args:
+        state: At its end.
+        bench: At which it was done.
+        unit: The id under which it was done.
+        kept_as: The id under which the database keeps what was found; None: the same.
+    """
     found = state["triage"]
     spent = cost_of(state["cost"])
     examples = tuple(_examples(bench, unit, [tail["polarity"] for tail in found["tails"]]))
-    record = _unit_record(state, bench, unit)
+    record = _unit_record(state, bench, unit, kept_as or str(unit))
     if found["reason"] is not None:
         return InvestigationResult(
             unit=record, examples=examples, descriptions=(_stub(unit, found),), cost=spent, skipped=found["reason"]
@@ -70,10 +77,10 @@ def events_of(unit: UnitId, result: InvestigationResult) -> list[UnitDone]:
     return told
 
 
-def _unit_record(state: State, bench: Bench, unit: UnitId) -> UnitRecord:
+def _unit_record(state: State, bench: Bench, unit: UnitId, name: str) -> UnitRecord:
     found, statistics = state["triage"], state["triage"]["statistics"]
     return UnitRecord(
-        unit=str(unit),
+        unit=name,
         layer=group_site(bench.subject, unit.group).layer,
         state=found["state"],
         duplicate_of=found["duplicate_of"],
@@ -86,9 +93,10 @@ def _unit_record(state: State, bench: Bench, unit: UnitId) -> UnitRecord:
         statistics={
             **{name: statistics[name] for name in ("nonzero", "quantiles", "histogram_edges", "histogram_counts")},
             "tails": found["tails"],
+            **({} if bench.provenance is None else {"control": bench.provenance}),
         },
         profile=state.get("profile", {}),
-        index_key=bench.index.key,
+        index_key=bench.index_key,
     )
 
 
@@ -188,6 +196,11 @@ def _score(row: Json) -> ScoreRecord:
 def stored_name(metric: str) -> str:
     """A metric's name in the database, where the F1 at the corpus's prevalence is told apart from other F1s."""
     return "weighted_f1" if metric == "f1" else metric
+
+
+def scored_name(stored: str) -> str:
+    """The scorers' name of a metric, from `stored_name`."""
+    return "f1" if stored == "weighted_f1" else stored
 
 
 def _beside(row: Json) -> Json:

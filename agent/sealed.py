@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,34 +12,63 @@ from agent.bench import Bench
 from agent.state import Json
 from agent.triage import Tail
 from explainers.predictors import predictor_of
-from explainers.types import Explanation
+from explainers.types import Explanation, Predictor, TextSource
 from scorers.edges import METRIC as EDGE_METRIC
 from scorers.edges import score_edges
-from scorers.simulation import score_simulation
-from scorers.types import Score
+from scorers.sequential import score_early
+from scorers.simulation import SCORERS
+from scorers.types import Score, ScoreSet
 from scorers.verdict import Judgement, Verdict, VerdictRule, judge
 from tools.index import SplitView
-from tools.types import Split, UnitId
+from tools.types import FloatArray, IntArray, Split, UnitId
 
 #: Attention mass that a head's role claims at least, and how many times an even share of attention.
 EDGE_MASS, EDGE_LIFT = 0.3, 2.0
 
 
-def score(bench: Bench, unit: UnitId, tail: Tail, explanation: Explanation, view: SplitView) -> list[Score]:
+@dataclass
+class InUnitsOf:
+    """A predictor in the measure of the unit that it is tested on: what is just active for the one is for the other."""
+
+    predictor: Predictor
+    factor: float
+    name: str
+    """The predictor's."""
+
+    def predict(self, texts: TextSource, contexts: IntArray, positions: IntArray) -> FloatArray:
+        """Predicted magnitude at each (context, position); shape [n]."""
+        predicted = self.predictor.predict(texts, contexts, positions)
+        return predicted if self.factor == 1 else np.asarray(predicted * self.factor, dtype=np.float32)
+
+
+def score(
+    bench: Bench, unit: UnitId, tail: Tail, explanation: Explanation, view: SplitView, *, described: Tail | None = None
+) -> list[Score]:
     """Scores of a description on sealed examples.
 
-    Its predictions (a rule's, or what its explainer makes of it) against the unit's activations. Where it gives a head
-    a role (`details['roles']`), the attention mass on the edges of the first.
+    Its predictions (a rule's, or what its explainer makes of it) against the unit's activations, by the campaign's
+    scorer. Where it gives a head a role (`details['roles']`), the attention mass on the edges of the first.
+
+    Args:
+        bench: Of the investigation.
+        unit: The unit that the description is tested on.
+        tail: Its tail.
+        explanation: The description.
+        view: The sealed split.
+        described: The tail that the description was made of, when its threshold is another.
     """
     scores: list[Score] = []
     predictor = predictor_of(bench.explainer, explanation)
     seed = bench.seed(unit, f"score {tail.polarity}")
-    resamples = bench.spec.resamples
     if predictor is not None:
-        scores += score_simulation(
-            predictor, view, unit, tail.polarity, tail.threshold,
-            null_units=bench.null_units(unit), resamples=resamples, seed=seed,
-        )  # fmt: skip
+        factor = 1.0 if described is None else tail.threshold / described.threshold
+        given: dict[str, Any] = {"null_units": bench.null_units(unit), "resamples": bench.spec.resamples, "seed": seed}
+        scorer: Callable[..., ScoreSet] = SCORERS.get(bench.spec.scorer)
+        if bench.spec.scoring == "sequential":
+            scorer, given["rule"] = score_early, VerdictRule(alpha=bench.spec.alpha)
+        scores += scorer(
+            InUnitsOf(predictor, factor, predictor.name), view, unit, tail.polarity, tail.threshold, **given
+        )
     roles = explanation.details.get("roles") or []
     if unit.kind == "head" and roles:
         scores.append(edge_score(bench, unit, roles[0]["name"], view, seed=seed))
@@ -72,16 +103,20 @@ def edge_score(bench: Bench, unit: UnitId, edge: str, view: SplitView, *, seed: 
     )
 
 
-def verdict(bench: Bench, claim: Json, rows: Sequence[Json]) -> Json:
+def verdict(claim: Json, scores: Sequence[Score], alpha: float) -> Json:
     """What the scores say about each half of a claim: 'input', 'output' and the reasons.
 
     A head with a role claims first of all where it attends, so the edge test decides about its input half, and the
     rule's score stands beside it. Elsewhere the rule's score decides. A description that found no pattern asserts
     nothing that could be tested. The output half rests on the unit's weights alone; no intervention has tested it.
+
+    Args:
+        claim: 'details' and 'output_half' of the description.
+        scores: Of its test; with q-values once the campaign closes, which then decide in place of the p-values.
+        alpha: Level.
     """
-    scores = [Score.from_json(row) for row in rows]
-    rule = judge(scores, VerdictRule(alpha=bench.spec.alpha))
-    edges = [judge_edges(one, bench.spec.alpha) for one in scores if one.metric == EDGE_METRIC]
+    rule = judge(scores, VerdictRule(alpha=alpha))
+    edges = [judge_edges(one, alpha) for one in scores if one.metric == EDGE_METRIC]
     if edges:
         judged = edges[0]
         beside = [f"beside it, its rule is {rule.verdict}: {'; '.join(rule.reasons)}"]
@@ -116,6 +151,7 @@ def judge_edges(score: Score, alpha: float) -> Judgement:
         return Judgement(Verdict.REFUTED, (f"{told}: lies below {least:.2f}",))
     if score.low < least:
         return Judgement(Verdict.INCONCLUSIVE, (f"{told}: the interval reaches below {least:.2f}",))
-    if even.p_value > alpha:
-        return Judgement(Verdict.INCONCLUSIVE, (f"{told}: p = {even.p_value:.3g} against even attention",))
+    name, p = ("q", score.q_value) if score.q_value is not None else ("p", even.p_value)
+    if p > alpha:
+        return Judgement(Verdict.INCONCLUSIVE, (f"{told}: {name} = {p:.3g} against even attention",))
     return Judgement(Verdict.SUPPORTED, (f"{told}: stays above {least:.2f}",))

@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from tools.errors import NeuroglossError
 
@@ -132,6 +132,12 @@ class CampaignSpec(_Settings):
     @classmethod
     def _one_or_many(cls, value: object) -> object:
         return (value,) if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _one_protocol(self) -> Self:
+        if self.scoring == "sequential" and self.scorer not in ("simulation", "sequential"):
+            raise ValueError(f"scoring: sequential is for the scorer 'simulation', not '{self.scorer}'")
+        return self
 
     @property
     def spec_hash(self) -> str:

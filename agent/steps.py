@@ -17,6 +17,7 @@ from agent.sealed import score, verdict
 from agent.state import Json, State, hypothesis_key
 from agent.triage import Tail, triage
 from explainers.types import Explanation
+from scorers.types import Score
 
 
 def tails_of(state: State) -> list[Tail]:
@@ -113,7 +114,8 @@ def score_step(state: State, desk: Desk, ledger: Ledger) -> State:
         explanation = explanations_of(state, tail.polarity)[state["chosen"][tail.polarity]]
         view = desk.open_sealed(claim["digest"], tail.polarity)
         ledger.count()
-        found = score(desk.bench, desk.unit, tail, explanation, view)
+        tested = desk.bench.scored(desk.unit, tail)
+        found = [] if tested is None else score(desk.bench, *tested, explanation, view, described=tail)
         scores[tail.polarity] = [one.to_json() for one in found]
     return {"scores": plain(scores)}
 
@@ -122,7 +124,13 @@ def verdict_step(state: State, desk: Desk, ledger: Ledger) -> State:
     """What the tests say about each half of each claim."""
     return {
         "verdicts": {
-            tail.polarity: plain(verdict(desk.bench, state["claims"][tail.polarity], state["scores"][tail.polarity]))
+            tail.polarity: plain(
+                verdict(
+                    state["claims"][tail.polarity],
+                    [Score.from_json(row) for row in state["scores"][tail.polarity]],
+                    desk.bench.spec.alpha,
+                )
+            )
             for tail in tails_of(state)
         }
     }

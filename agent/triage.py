@@ -3,6 +3,7 @@
 All of it rests on the explore split. Rules, in the order in which they are asked:
 
 - *dead*: no activation other than zero (up to `DEAD`) on any token;
+- *constant*, which counts as dense: the same activation on every token;
 - *duplicate*: correlation of at least `DUPLICATE` over the panel with a unit of the same group and campaign that has a
   lower number. Not for heads, which may write equally much at a token from quite different sources, nor for generated
   functions, of which two may differ in nothing but a corrupted part;
@@ -115,6 +116,8 @@ def triage(statistics: UnitStatistics, sample: Sample, duplicate_of: UnitId | No
         for sign in polarities(statistics, wanted)
         for cut in (threshold(statistics, sign),)
     )
+    if statistics.maximum - statistics.minimum <= DEAD:
+        return Triage("dense", f"equally active on all of {statistics.tokens:,} tokens", tails)
     if duplicate_of is not None:
         return Triage("duplicate", f"a copy of {duplicate_of}", tails, str(duplicate_of))
     if not tails:

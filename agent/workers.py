@@ -15,6 +15,7 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 import store
 from agent.bench import Bench
 from agent.budget import Exceeded, Rate, Spent, StoppedError, exceeded
+from agent.cast import Cast
 from agent.checkpoints import thread_id
 from agent.desk import Desk
 from agent.investigation import build_graph, investigate
@@ -22,10 +23,11 @@ from agent.ledger import add_costs
 from agent.owner import this_process
 from agent.progress import Observer, Tally
 from agent.results import cost_of, events_of, result_of
+from agent.spec import Budget
 from store.work import CampaignProgress, Investigation
 from tools.errors import IndexDataError
 from tools.index import Opening, SplitView
-from tools.types import Split, UnitId
+from tools.types import Split
 
 #: How long a lease holds without a heartbeat. Long enough for a machine that swaps, short enough not to wait for.
 LEASE_SECONDS = 90.0
@@ -40,6 +42,9 @@ class Crew:
     db: store.Database
     campaign_id: int
     bench: Bench
+    """Of the real units."""
+    cast: Cast
+    """Who gives each investigation its bench."""
     saver: SqliteSaver
     observer: Observer
     stop: threading.Event
@@ -99,9 +104,10 @@ class Crew:
             if self.stopping or self.reached is not None:
                 return None
             now = store.progress(self.db, self.campaign_id)
-            limit = exceeded(self.bench.spec.budget, spent_of(now), len(self._held))
+            units = sum(held.control is None for held, _ in self._held.values())
+            limit = over_budget(self.bench.spec.budget, now, units)
             if limit is not None:
-                if now.remaining - len(self._held) > 0:
+                if now.left - len(self._held) > 0:
                     self.reached = limit
                 return None
             taken = store.lease_next(self.db, self.campaign_id, this_process(), LEASE_SECONDS)
@@ -110,6 +116,8 @@ class Crew:
             return taken
 
     def _desk(self, investigation: Investigation) -> Desk:
+        bench, unit = self.cast.part(investigation)
+
         def record(opening: Opening) -> None:
             # Recorded and committed first: a seal that was broken is on record whatever happens next. An attempt that
             # was killed after this line opens the same claim again when it is resumed, which is the same opening; it
@@ -118,21 +126,24 @@ class Crew:
                 self.db, investigation, claim=opening.claim, polarity=opening.polarity, split=str(opening.split)
             )
 
-        keeper = self.bench.index.keeper(record)
+        keeper = bench.index.keeper(record)
+        scorer = "sequential" if bench.spec.scoring == "sequential" else bench.spec.scorer
 
         def open_sealed(claim: str, polarity: str) -> SplitView:
-            return keeper.open(Split.SCORE, claim=claim, polarity=polarity, by="simulation")
+            return bench.shown(keeper.open(Split.SCORE, claim=claim, polarity=polarity, by=scorer))
 
-        return Desk(self.bench, UnitId.parse(investigation.unit), open_sealed, lambda: self.stopping)
+        return Desk(bench, unit, open_sealed, lambda: self.stopping)
 
     def _do(self, graph: Any, investigation: Investigation) -> None:
         desk = self._held[investigation.id][1]
         thread = thread_id(self.campaign_id, investigation.id)
-        self.observer.unit_started(investigation.unit)
+        told = investigation.control is None  # a control's result is nobody's news before the campaign closes
+        if told:
+            self.observer.unit_started(investigation.unit)
         try:
             try:
                 state = investigate(graph, desk, thread)
-                result = result_of(state, self.bench, desk.unit)
+                result = result_of(state, desk.bench, desk.unit, kept_as=investigation.unit)
             except (StoppedError, store.StoreError, IndexDataError, OSError):
                 raise  # not this unit's fault: all others would meet it too
             except sqlite3.Error as error:
@@ -145,8 +156,9 @@ class Crew:
                 return
             store.finish(self.db, investigation, result)
             self.saver.delete_thread(thread)
-            self._rate.ended()
-            for done in events_of(desk.unit, result):
+            if told:
+                self._rate.ended()
+            for done in events_of(desk.unit, result) if told else []:
                 self.observer.unit_done(done)
         except store.LeaseLostError:
             # Another worker took over while this one slept; whatever this one found, the other finds too.
@@ -174,6 +186,9 @@ class Crew:
         again = store.fail(
             self.db, investigation, reason, retry=True, cost=cost_of(spent), max_failures=self.bench.spec.max_failures
         )
+        if investigation.control is not None:
+            self.observer.unit_failed("a blind control", reason, final=not again)
+            return
         if not again:
             self._rate.ended()
         self.observer.unit_failed(investigation.unit, reason, final=not again)
@@ -195,6 +210,16 @@ class Crew:
 def spent_of(progress: CampaignProgress) -> Spent:
     """What a campaign has used of its budget."""
     return Spent(progress.done + progress.failed, progress.seconds, progress.tool_calls)
+
+
+def over_budget(budget: Budget, now: CampaignProgress, in_flight: int = 0) -> Exceeded | None:
+    """The limit that leaves no room for what is left of a campaign, if any. See `agent.budget.exceeded`.
+
+    A limit on the number of units stops what is about units: when no more of them wait, the controls are still done.
+    """
+    limit = exceeded(budget, spent_of(now), in_flight)
+    waiting = now.remaining - in_flight
+    return None if limit is not None and limit.limit == "units" and waiting <= 0 else limit
 
 
 def tally_of(progress: CampaignProgress, rate: float) -> Tally:

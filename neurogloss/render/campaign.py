@@ -12,6 +12,7 @@ from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
+from neurogloss.render.controls import controls_lines
 from neurogloss.render.described import described_table
 from neurogloss.render.tables import bullet_lines, facts, simple_table
 from neurogloss.render.text import VERDICTS, clean, count, duration, fit, score, share
@@ -55,6 +56,7 @@ def campaign_page(
     parts: list[RenderableType] = [title, Rule(style="dim", characters="─"), about, Text(), _kinds(summary)]
     notes = _notes(summary.total, summary.well_described_f1)
     parts += [Padding(notes, (1, 0, 0, 0))] if notes.plain else []
+    parts += controls_lines(summary.outcome)
     if summary.failures:
         parts += [Text(), *_failures(summary)]
     if best:

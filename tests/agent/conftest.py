@@ -79,6 +79,7 @@ def tiny(tiny_gpt2_folder: Path, tiny_corpus_file: Path) -> dict[str, Any]:
         "panel": {"explore_tokens": 2000, "refine_tokens": 1000, "score_tokens": 1000, "audit_tokens": 500},
         "resamples": 50,
         "null_units": 4,
+        "controls": 0.0,
     }
 
 

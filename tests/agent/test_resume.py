@@ -26,7 +26,7 @@ def undisturbed(start: Start, tmp_path_factory: pytest.TempPathFactory) -> dict[
     In a process like those it is compared with: the last bits of a matrix product depend on the threads that made it.
     """
     path = tmp_path_factory.mktemp("plain") / "ng.db"
-    assert start(path, units=UNITS).end()["status"] == "done"
+    assert start(path, units=UNITS, controls=0.3).end()["status"] == "done"
     return content(path)
 
 
@@ -40,12 +40,12 @@ def test_resumes_after_kill(start: Start, undisturbed: dict[str, Any], tmp_path:
     chance = random.Random(5)
     db = tmp_path / "ng.db"
     for _ in range(4):
-        process = start(db, units=UNITS)
+        process = start(db, units=UNITS, controls=0.3)
         if not process.until("started", chance.randint(1, 3)):
             break
         time.sleep(chance.uniform(0, 0.6))
         process.kill()
-    last = start(db, units=UNITS).end()
+    last = start(db, units=UNITS, controls=0.3).end()
     assert last["status"] == "done"
     assert not differences(undisturbed, content(db))
 
@@ -55,21 +55,21 @@ def test_interrupt_stops_cleanly_and_the_same_command_goes_on(
     start: Start, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     db = tmp_path / "ng.db"
-    process = start(db, units=UNITS)
+    process = start(db, units=UNITS, controls=0.3)
     assert process.until("done", 2)
     process.interrupt()
     stopped = process.end()
     assert stopped["status"] == "interrupted"
     assert stopped["tally"]["leased"] == 0
     assert stopped["tally"]["pending"] > 0
-    assert start(db, units=UNITS).end()["status"] == "done"
+    assert start(db, units=UNITS, controls=0.3).end()["status"] == "done"
     assert not differences(undisturbed, content(db))
 
 
 @pytest.mark.slow
 def test_two_processes_share_the_work(start: Start, undisturbed: dict[str, Any], tmp_path: Path) -> None:
     db = tmp_path / "ng.db"
-    pair = [start(db, units=UNITS) for _ in range(2)]
+    pair = [start(db, units=UNITS, controls=0.3) for _ in range(2)]
     ends = [process.end() for process in pair]
     assert "done" in {end["status"] for end in ends}
     done = [line.split()[1] for process in pair for line in process.lines if line.startswith("done ")]
@@ -82,4 +82,9 @@ def test_two_processes_share_the_work(start: Start, undisturbed: dict[str, Any],
 
 
 def undisturbed_units(found: dict[str, Any]) -> list[str]:
-    return [key.split()[1] for key in json.loads(json.dumps(found))["investigations"]]
+    """The units; its blind controls are no news of any process."""
+    jobs = json.loads(json.dumps(found))["investigations"]
+    assert sorted({job["control"] for job in jobs.values() if job["control"]}) == [
+        "constant", "direction", "shuffled", "swapped",
+    ]  # fmt: skip
+    return [key.split()[1] for key, job in jobs.items() if job["control"] is None]

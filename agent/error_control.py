@@ -1,0 +1,194 @@
+"""Error control over all claims of a campaign: p-values against pooled nulls, q-values, verdicts after them.
+
+A claim is one question, and its metrics are different ways to ask it. Its verdict rests on one of them (F1, or the
+attention of a head that was given a role), so those scores together, one a claim, are the family of the
+false-discovery rate; each other headline metric is a family of its own.
+
+A claim's p-value is the larger of two, for it asserts two things. That it is better than chance: the p-value that its
+scorer gave (rotation null). That it is about its own unit: its statistic against those of all descriptions of the same
+kind of unit and of like density when held against other units (pairing null, pooled: `scorers.permutation`), of which
+one claim alone has too few draws to survive a correction. A pool in which not even the best could reach alpha says
+nothing and is left out. With e-values (e-BH) the second is not pooled: the verdict still asks it of each claim.
+
+Controls are no part of any family. Their q-value is the least rate at which a real claim with evidence as strong as
+theirs is accepted, so that they pass by the same standard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from agent.results import scored_name
+from agent.sealed import verdict
+from agent.state import Json
+from scorers.e_values import mixture_calibrator
+from scorers.edges import METRIC as EDGE_METRIC
+from scorers.error_rates import E_BH, q_values
+from scorers.permutation import density_strata, pooled_p_values
+from scorers.types import Score
+from scorers.verdict import Verdict
+from store.claim_rows import ClaimRow
+from tools.types import Split
+
+
+@dataclass(frozen=True)
+class Controlled:
+    """What error control says: what `store.close_campaign` takes."""
+
+    q_values: dict[int, float]
+    """By score id."""
+    verdicts: dict[int, Json]
+    """By description id."""
+
+
+@dataclass(frozen=True)
+class _Test:
+    """One score of one claim in its family."""
+
+    claim: ClaimRow
+    score: Score
+    score_id: int
+
+    @property
+    def p_value(self) -> float | None:
+        if self.score.metric != EDGE_METRIC:
+            return self.score.p_value
+        # Against even attention, which is what the verdict asks; the other heads of a layer are too few to test with.
+        return next((null.p_value for null in self.score.nulls if null.name == "uniform"), None)
+
+
+def control_errors(claims: Sequence[ClaimRow], *, method: str, alpha: float) -> Controlled:
+    """q-values and verdicts of a campaign's claims, from `store.campaign_evidence`.
+
+    Args:
+        claims: With the controls among them.
+        method: One of `scorers.error_rates.ERROR_METHODS`.
+        alpha: Error rate.
+    """
+    scores = {claim.description_id: scores_of(claim) for claim in claims if claim.tested}
+    found: dict[int, float] = {}
+    for family in _families(claims, scores):
+        found |= _family_q_values(family, method, alpha)
+    verdicts = {
+        claim.description_id: judged
+        for claim in claims
+        if (judged := _judged(claim, scores.get(claim.description_id, []), found, alpha)) is not None
+    }
+    return Controlled(found, verdicts)
+
+
+def scores_of(claim: ClaimRow) -> list[tuple[int, Score]]:
+    """The scores of a claim as its scorer gave them, with their ids."""
+    beside = {row["metric"]: row for row in claim.details.get("scores", [])}
+    return [
+        (
+            row.score_id,
+            Score.from_json(
+                {
+                    **beside[name],
+                    "metric": scored_name(name), "value": row.value, "low": row.low, "high": row.high,
+                    "n_examples": row.n_examples, "n_documents": row.n_documents, "null_mean": row.null_mean,
+                    "p_value": row.p, "e_value": row.e, "split": str(Split.SCORE), "predictor": row.predictor,
+                    "protocol_hash": row.protocol_hash, "headline": row.headline, "unparseable": row.unparseable,
+                }
+            ),
+        )
+        for name, row in claim.scores.items()
+        if name in beside
+    ]  # fmt: skip
+
+
+def deciding(scores: Sequence[tuple[int, Score]]) -> tuple[int, Score] | None:
+    """The score on which a claim's verdict rests."""
+    for metric in (EDGE_METRIC, "f1"):
+        for score_id, score in scores:
+            if score.metric == metric:
+                return score_id, score
+    return None
+
+
+def _families(claims: Sequence[ClaimRow], scores: Mapping[int, Sequence[tuple[int, Score]]]) -> list[list[_Test]]:
+    deciders: list[_Test] = []
+    others: dict[str, list[_Test]] = {}
+    for claim in claims:
+        own = scores.get(claim.description_id, [])
+        first = deciding(own)
+        for score_id, score in own:
+            test = _Test(claim, score, score_id)
+            if first is not None and score_id == first[0]:
+                deciders.append(test)
+            elif score.headline:
+                others.setdefault(score.metric, []).append(test)
+    return [deciders, *others.values()]
+
+
+def _family_q_values(family: Sequence[_Test], method: str, alpha: float) -> dict[int, float]:
+    tests = [test for test in family if test.p_value is not None]
+    own = [float(test.p_value or 0.0) for test in tests]
+    p_values = own if method == E_BH else [max(pair) for pair in zip(own, _pooled(tests, alpha), strict=True)]
+    e_values = [test.score.e_value for test in tests]
+    real = [i for i, test in enumerate(tests) if test.claim.control is None]
+    adjusted = q_values([p_values[i] for i in real], method, e_values=[e_values[i] for i in real])
+    found = {tests[i].score_id: q for i, q in zip(real, adjusted, strict=True) if q is not None}
+
+    def strength(i: int) -> float:
+        e = e_values[i]
+        if method != E_BH:
+            return -p_values[i]
+        return e if e is not None else float(mixture_calibrator(np.array([max(p_values[i], 1e-300)]))[0])
+
+    for i, test in enumerate(tests):
+        if test.claim.control is not None:
+            passed = [found[tests[j].score_id] for j in real if strength(j) <= strength(i)]
+            found[test.score_id] = min(passed, default=1.0 if real else p_values[i])
+    return found
+
+
+def _pooled(tests: Sequence[_Test], alpha: float) -> list[float]:
+    """p-values against the pairing null, pooled over the real claims; 0 where it has nothing to say."""
+    result = [0.0] * len(tests)
+    nulls = [next((null for null in test.score.nulls if null.name == "pairing"), None) for test in tests]
+    for label in {test.claim.kind for test in tests}:
+        members = [i for i, test in enumerate(tests) if test.claim.kind == label and nulls[i] is not None]
+        real = [i for i in members if tests[i].claim.control is None]
+        if not real:
+            continue
+        stratum = _strata([tests[i].claim.density or 0.0 for i in real])
+        strata = [stratum(tests[i].claim.density or 0.0) for i in members]
+        draws = [list(nulls[i].values) if i in set(real) else [] for i in members]  # type: ignore[union-attr]
+        observed = [nulls[i].observed for i in members]  # type: ignore[union-attr]
+        sizes: dict[int, int] = {}
+        for place, drawn in zip(strata, draws, strict=True):
+            sizes[place] = sizes.get(place, 0) + len(drawn)
+        for i, p, place in zip(members, pooled_p_values(observed, draws, strata), strata, strict=True):
+            result[i] = float(p) if (1 + sizes[place]) * alpha >= 1 else 0.0
+    return result
+
+
+def _strata(densities: Sequence[float]) -> Callable[[float], int]:
+    """The stratum of a density: that of the nearest one of `densities`."""
+    labels = density_strata([min(max(density, 0.0), 1.0) for density in densities])
+    logs = np.log10(np.maximum(np.asarray(densities, dtype=np.float64), 1e-6))
+
+    def stratum(density: float) -> int:
+        return labels[int(np.abs(logs - np.log10(max(density, 1e-6))).argmin())]
+
+    return stratum
+
+
+def _judged(
+    claim: ClaimRow, scores: Sequence[tuple[int, Score]], found: Mapping[int, float], alpha: float
+) -> Json | None:
+    """The verdict with q-values in place of p-values; None where there is nothing to judge again."""
+    old = claim.details.get("verdict")
+    if old is None or not scores:
+        return None
+    before = old.get("before", old["input"])
+    if before == Verdict.UNTESTED:
+        return None
+    with_q = [replace(score, q_value=found.get(score_id)) for score_id, score in scores]
+    new = verdict({"details": claim.details.get("explainer", {}), "output_half": None}, with_q, alpha)
+    return {**old, "input": new["input"], "reasons": new["reasons"], "before": before}
