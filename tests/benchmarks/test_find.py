@@ -11,10 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import store
 from benchmarks.find.measure import Ground, nmse
 from benchmarks.find.references import OracleExplainer, RandomExplainer
 from benchmarks.find.run import run, summarise, table
 from explainers.types import Evidence, NullRecorder
+from neurogloss.render.page import describe_place
+from store.queries import find_units, unit_page
 from tools.functions import FindSpec, FunctionTruth, build, load_truth
 from tools.subject import load_subject
 from tools.types import UnitId
@@ -128,6 +131,13 @@ def test_a_campaign_of_the_symbolic_explainer_is_measured(
     assert rows[-1]["success"] == np.mean([mark.success for mark in marks])
     assert "success" in table(rows)
     json.dumps(rows)
+    with store.open_database(tmp_path / "symbolic.db") as db:
+        numeric = [found.unit.unit for found in find_units(db, "fn:numeric:*")]
+        assert set(numeric) == {mark.unit for mark in marks if mark.domain == "numeric"}
+        assert find_units(db, "fn:other:*") == []
+        page = unit_page(db, numeric[0])
+        assert describe_place(page.unit) == f"function {page.unit.unit_index} of numbers"
+        assert [row.kind for row in page.experiments] == ["queries"] * len(page.experiments) != []
 
 
 @pytest.mark.slow
