@@ -13,14 +13,16 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tools.errors import SubjectError
 from tools.heads import edge_profiles
-from tools.planted import INERT, PlantedSpec, UnitTruth, build, documents, load_truth, near_misses
+from tools.planted import INERT, PlantedSpec, UnitTruth, build, documents, load_truth, near_misses, planted_spec
 from tools.subject import Subject, load_subject
 from tools.types import Site, UnitId
 from tools.units import unit_activations
 
 TEXTS = 100
 """Fresh texts."""
+OTHERS = ("planted:arch=llama", "planted:seed=7,size=large", "planted:seed=3,size=large,arch=llama")
 ROWS = 64
 """Contexts in a forward pass in which units are set to zero."""
 
@@ -45,9 +47,11 @@ class Planted:
         return [np.maximum(sign * values[1:], 0.0) for values in self.activations[truth.unit]]
 
 
-@pytest.fixture(scope="module", params=["gpt2", pytest.param("llama", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=["planted", *(pytest.param(text, marks=pytest.mark.slow) for text in OTHERS)], ids=str
+)
 def planted(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Planted:
-    spec = PlantedSpec(arch=request.param)
+    spec = planted_spec(request.param)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         subject = load_subject(spec.text, device="cpu")
@@ -237,7 +241,7 @@ def test_random_units_follow_no_set_of_tokens_and_dense_ones_are_on_often(plante
             assert active.mean() > 0.25, truth.key
             continue
         assert truth.noise
-        assert best_token_set_f1(tokens, active) < 0.75, truth.key
+        assert best_token_set_f1(tokens, active) < 0.7, truth.key
 
 
 def best_token_set_f1(tokens: np.ndarray, active: np.ndarray) -> float:
@@ -279,14 +283,31 @@ def test_what_goes_into_the_norms_hardly_varies(planted: Planted) -> None:
     assert float(norms.std() / norms.mean()) < 0.01
 
 
+@pytest.mark.slow
 def test_the_same_spec_gives_the_same_subject_and_another_seed_another(
-    planted: Planted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if planted.spec.arch != "gpt2":
-        pytest.skip("once is enough")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    again = load_subject(planted.spec.text, device="cpu")
-    assert again.fingerprint == planted.subject.fingerprint
-    assert load_truth(build(planted.spec)) == planted.truth
-    assert again.name == "planted-s0-small-gpt2"
-    assert sorted(again.dictionaries) == ["planted"]
+    found = []
+    for place, text in (("a", "planted"), ("b", "planted:seed=0"), ("c", "planted:seed=1")):
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / place))
+        subject = load_subject(text, device="cpu")
+        assert sorted(subject.dictionaries) == ["planted"]
+        found.append((subject.fingerprint, subject.name, load_truth(build(planted_spec(text)))))
+    assert found[0] == found[1]
+    assert found[0][1] == "planted-s0-small-gpt2"
+    assert found[2][0] != found[0][0]
+    assert found[2][2] != found[0][2]
+
+
+def test_a_cache_that_cannot_be_written_to_is_an_error_that_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(SubjectError, match="XDG_CACHE_HOME"):
+        build(PlantedSpec())
+
+
+def test_a_wrong_option_is_refused_when_the_subject_is_loaded() -> None:
+    with pytest.raises(SubjectError, match="size is one of small, large"):
+        load_subject("planted:size=huge")

@@ -23,7 +23,7 @@ from tools.planted.corpus import word_shares
 from tools.planted.families import Families
 from tools.planted.garden import Garden
 from tools.planted.latents import NAME, Latents
-from tools.planted.layout import CODE_SIZE, CONTEXT, D_MODEL, LARGE, STEPS, Array, Layout, codes
+from tools.planted.layout import CODE_SIZE, CONTEXT, D_MODEL, LARGE, LOGITS, STEPS, Array, Layout, codes
 from tools.planted.positions import decay_head, step_neurons
 from tools.planted.realise import all_heads, place_codes, realiser
 from tools.planted.spec import PlantedSpec
@@ -31,7 +31,7 @@ from tools.planted.truth import TRUTH_FILE, UnitTruth, write_truth
 from tools.planted.words import BOS, PAD, TOKENS, UNKNOWN
 
 #: Neurons of a layer in the two sizes.
-NEURONS = {"small": 256, "large": 512}
+NEURONS = {"small": 512, "large": 768}
 #: Size of the code of a token in what copying heads hand to the logits: a token's own logit rises by this much.
 _COPY_LOGIT = 10.0
 #: Sum of squares of what a token brings beside its code, the same for all tokens.
@@ -185,7 +185,7 @@ def _unembedding(garden: Garden, bulk: Bulk) -> Array:
     shares = np.array([word_shares().get(token, 1e-5) for token in TOKENS])
     out[layout.dim("constant", 0)] = np.log(shares / shares.mean()) / LARGE
     for group in garden.groups.values():
-        out[group.dim, [TOKENS.index(token) for token in group.tokens]] = 1.0
+        out[group.dim, [TOKENS.index(token) for token in group.tokens]] = LOGITS
     own = _token_codes(garden)
     out[layout.slice("copy")] = (_COPY_LOGIT / (own.shape[1] * CODE_SIZE) * own).T
     out[layout.slice("bulk")] = bulk.logits(len(TOKENS))

@@ -22,13 +22,13 @@ from tools.planted.truth import UnitTruth
 #: Units of each kind in the two sizes.
 NOISE, DENSE, DEAD = (24, 48), (8, 12), (12, 18)
 #: Standard deviation of a random neuron's drive.
-_DRIVE = 4.0
+_DRIVE = 6.0
 #: Share of positions at which random neurons are on.
-_BULK_DENSITY, _NOISE_DENSITY = (0.05, 0.15), (0.03, 0.08)
+_BULK_DENSITY, _NOISE_DENSITY = (0.15, 0.25), (0.03, 0.08)
 #: Mean of a dense unit's drive, in its standard deviations: so high that most positions exceed half of the extremes.
 _DENSE_MEAN = 5.0
 #: Standard deviation, of each entry of the bulk register, of what one layer of neurons adds to it.
-_SCALE = 0.7
+_SCALE = 1.4
 #: Logits, in standard deviations, that the bulk register adds.
 _LOGITS = 0.3
 
@@ -124,7 +124,7 @@ class Bulk:
         densities, kinds = self._kinds(layer, count)
         bulk = self.layout.slice("bulk")
         writes = np.zeros((count, D_MODEL))
-        rms = _DRIVE * 0.3
+        rms = _DRIVE * 0.35
         writes[:, bulk] = self.normal(count, bulk.stop - bulk.start) * _SCALE / (rms * np.sqrt(count))
         ups = np.zeros((count, D_MODEL))
         ups[:, bulk] = self.normal(count, bulk.stop - bulk.start) / np.sqrt(bulk.stop - bulk.start)
@@ -155,8 +155,8 @@ class Bulk:
         """Reading vectors [D_MODEL, count], each register with about equal influence."""
         reads = np.zeros((D_MODEL, count))
         if layer == 0:
-            for register, scale in (("code", 1.0), ("previous code", 1.0), ("concept 2 back", 2.0),
-                                    ("concept 3 back", 2.0), ("bulk", 0.3)):  # fmt: skip
+            for register, scale in (("code", 1.0), ("previous code", 1.0), ("concept 2 back", 5.0),
+                                    ("concept 3 back", 5.0), ("bulk", 0.3)):  # fmt: skip
                 part = self.layout.slice(register)
                 reads[part] = scale * self.normal(part.stop - part.start, count)
         else:

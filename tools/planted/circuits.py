@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tools.planted.layout import CODE, CODE_SIZE, LAGS, Head, Layout, Vector
+from tools.planted.layout import CODE, CODE_SIZE, LAGS, LOGITS, Head, Layout, Vector
 from tools.planted.predicates import All, Earlier, Induction, Position, Predicate, Repeated, TokenIn
 from tools.planted.truth import Case, Effect, UnitTruth
 from tools.planted.words import pieces
@@ -28,7 +28,6 @@ _NOT_ITSELF, _REST = 11.0, 30.6
 _MARK = 6.0
 #: Factor of the name mover's copy against the induction head's.
 _MOVER = 2.0
-_NAME_LOGIT = 3.0
 
 
 @dataclass(frozen=True)
@@ -135,11 +134,11 @@ def circuits(layout: Layout, lagged: int, name: int, end: int, name_group: int) 
     add(
         Head(2, 0, (({at_end: 100.0}, {is_name: 1.0}), *inhibited, _rest(layout, 30.0)),
              (*_copy(layout, "code", "copy", CODE, _MOVER),
-              (_not_start(layout), {layout.dim("flag", 3): 1.0, layout.dim("group", name_group): _NAME_LOGIT}),
+              (_not_start(layout), {layout.dim("flag", 3): 1.0, layout.dim("group", name_group): 1.0}),
               _mark(layout, 7, 2 * _MARK))),
         "name-mover head",
         (All((TokenIn(ends), Earlier(TokenIn(names)))), (4 * _MARK**2 + 30.0) ** 0.5, 0.9),
         "Attends from 'to' or 'for' to names other than the one that head:1:2 inhibits, and predicts them.",
-        Effect(names, 1, 0.5 * _NAME_LOGIT),
+        Effect(names, 1, 0.5 * LOGITS),
     )  # fmt: skip
     return Circuits(tuple(heads), tuple(truths))

@@ -12,7 +12,7 @@ import numpy as np
 from tools.planted.circuits import LAST
 from tools.planted.concepts import Concept
 from tools.planted.corpus import documents
-from tools.planted.layout import DERIVED, GROUPS, LAGS, N_LAYERS, ON, STEPS, Layout, Neuron
+from tools.planted.layout import DERIVED, GROUPS, LAGS, LOGITS, N_LAYERS, ON, STEPS, Layout, Neuron
 from tools.planted.predicates import All, AnyOf, Before, Induction, Not, Position, Predicate, Repeated, TokenIn
 from tools.planted.spec import PlantedSpec
 from tools.planted.truth import Case, Effect, UnitTruth
@@ -21,8 +21,6 @@ from tools.types import BoolArray, IntArray
 
 #: Documents on which rules are looked at before they are planted.
 SAMPLE = 800
-#: Logits by which a unit that is on changes the tokens that it acts on.
-LOGITS = 3.0
 
 
 @dataclass(frozen=True)
@@ -182,11 +180,11 @@ class Garden:
     def writes(self, group: Group | None, sign: int, level: float) -> dict[int, float]:
         """Output weights of a neuron with this level: into a group of logits, or where nothing reads."""
         if group is None:
-            return {self.layout.dim("dead", self.rng.randrange(8, 16)): 0.5 * LOGITS / level}
-        return {group.dim: sign * LOGITS / level}
+            return {self.layout.dim("dead", self.rng.randrange(8, 16)): 1.0 / level}
+        return {group.dim: sign / level}
 
     def effect(self, group: Group, sign: int) -> Effect:
-        """What is claimed of a unit that writes `LOGITS` into a group: a little less than it does."""
+        """What is claimed of a unit that writes 1 into a group: a little less than it does."""
         vocabulary = len({token for concept in self.concepts.values() for token in concept.tokens}) + 3
         return Effect(group.tokens, sign, round(0.85 * LOGITS * (1 - len(group.tokens) / vocabulary), 3))
 

@@ -25,7 +25,6 @@ COUNTS: dict[str, tuple[int, int]] = {"latent": (18, 36), "latent of a pair": (8
 #: Categories of which two latents have a half each, and those of which one latent takes the second word from the other.
 SPLIT = ("animal", "colour", "tool", "place")
 ABSORBED = ("fruit", "size", "metal", "pronoun")
-_LOGITS = 3.0
 
 
 class Latents:

@@ -34,6 +34,8 @@ ON = 6.0
 #: The flags of heads and what they say.
 FLAGS = ("repeated", "pair repeated", "inhibition", "name")
 GROUPS = 40
+#: Logits that 1 in a group's dimension adds to the group's tokens: what a unit does that is on.
+LOGITS = 3.0
 DERIVED = 40
 
 
