@@ -6,7 +6,7 @@ strongest examples can. So, each time if a rule is found that fits the texts nea
 1. rules are searched that look only at tokens which silence the unit when they are replaced;
 2. else rules that leave out the tokens which the first one refers to and which can be replaced without effect;
 3. a place that must be as it is, and that a clause does not refer to, gets a set of its own;
-4. the sets are filled by asking the subject (`explainers.pattern.substitute`).
+4. the sets are filled, and their distances tried, by asking the subject (`explainers.pattern.substitute`).
 """
 
 from __future__ import annotations
@@ -54,12 +54,16 @@ class Causal:
         found = self._only_causes(learned) or self._without_idle(learned)
         if found.chosen.f1 < NEARLY:
             return found
-        completed = self._kept(found, self._completed(found.chosen))
-        filled = Substitution(self._evidence, self._splits[0]).fill(completed.chosen.plan)
-        recorder.event(
-            "substitution", {"added": filled.added, "removed": filled.removed, "sequences": filled.sequences}
-        )
-        return self._kept(completed, filled.plan)
+        asked = Substitution(self._evidence, self._splits[0])
+        filled = found
+        # A set that was read off few examples fits only once the subject has filled it, so both are judged together.
+        for plan in dict.fromkeys((self._completed(found.chosen), found.chosen.plan)):
+            filled = self._kept(found, asked.fill(plan))
+            if filled is not found:
+                break
+        moved = self._kept(filled, asked.reach(filled.chosen.plan))
+        recorder.event("substitution", {"sequences": asked.sequences, "added": asked.added, "moved": asked.moved})
+        return moved
 
     def _kept(self, learned: Learned, plan: Plan) -> Learned:
         """With another plan for the chosen one, unless it fits the texts clearly worse."""
@@ -112,7 +116,7 @@ class Causal:
         first = matches(chosen.rule, texts, *where)
         plan = list(chosen.plan)
         for c, clause in enumerate(chosen.plan):
-            rows = [row for row in np.flatnonzero(first == c).tolist()]
+            rows = np.flatnonzero(first == c).tolist()
             if not clause.firing or not rows:
                 continue
             parts: list[Part] = []

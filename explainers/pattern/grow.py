@@ -188,11 +188,12 @@ class Grower:
         gains = np.bincount(problem.family, np.maximum(gain, 0), len(FAMILIES))
         best, best_score = None, self.score(parts, inside)
         for family in np.argsort(-gains, kind="stable")[:EXCLUSIONS].tolist():
-            if gains[family] <= 0 or family in used or FAMILIES[family].flag or FAMILIES[family].place is None:
+            if gains[family] <= 0 or family in used or isinstance(FAMILIES[family].flag, Compare):
                 continue
             member = int(np.argmax(np.where(problem.family == family, gain, -np.inf)))
             test = Test([member], True)
-            test.literals = self._excluded(test, inside, budget) or test.literals
+            if FAMILIES[family].place is not None:
+                test.literals = self._excluded(test, inside, budget) or test.literals
             covered = inside[~problem.holds(test.literals, inside)]
             score = self.score([*parts, test], covered)
             if score > best_score:

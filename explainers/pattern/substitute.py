@@ -3,19 +3,20 @@
 A search knows only the tokens that the texts at hand happen to hold in a place, and not those that are rare there. The
 subject can be asked: in an example of a clause, the token that one of its sets is about is replaced by every frequent
 token of the corpus in turn. Those that keep the unit active belong in the set; of a negated set, those that silence it.
-A second example must agree.
+A second example must agree. And the token can be moved: at which distances does the unit mind it?
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from explainers.pattern.plan import Part, Plan, PlanClause, Rows
-from explainers.rules.features import FAMILIES
+from explainers.rules.ast import Place
+from explainers.rules.features import FAMILIES, TOKENS_BACK
 from explainers.types import Evidence
 from tools.types import BoolArray
 
@@ -23,18 +24,8 @@ CANDIDATES = 512
 """Most frequent tokens of the explore panel that are tried in a place."""
 CLAUSES = 4
 """Clauses that are looked at, those with most activity."""
-
-
-@dataclass(frozen=True)
-class Filled:
-    """A plan with its sets filled, and how that came about."""
-
-    plan: Plan
-    added: int
-    """Members that were not there before."""
-    removed: int
-    sequences: int
-    """Texts that were put through the subject."""
+NEUTRAL = 8
+"""Tokens that are tried for a stand-in that is no cause itself."""
 
 
 class Substitution:
@@ -55,27 +46,99 @@ class Substitution:
             counts.update(ids)
             self._pieces.update(zip(ids, texts.pieces(context)[1:], strict=True))
         self._candidates = [token for token, _ in counts.most_common(CANDIDATES)]
-        self._sequences = 0
+        self.sequences = 0
+        """Texts that were put through the subject."""
+        self.added = 0
+        """Members that the sets lacked."""
+        self.moved = 0
+        """Sets whose distance turned out to be another."""
 
-    def fill(self, plan: Plan) -> Filled:
-        """The plan with the sets of its strongest firing clauses filled."""
+    def _strongest(self, plan: Plan) -> list[int]:
         weights = [
             float(self._rows.weights[self._rows.clause(clause) & self._rows.active].sum()) if clause.firing else 0.0
             for clause in plan
         ]
-        chosen = [c for c in np.argsort(weights, kind="stable")[::-1][:CLAUSES].tolist() if weights[c] > 0]
-        filled, added, removed = list(plan), 0, 0
-        for c in chosen:
+        return [c for c in np.argsort(weights, kind="stable")[::-1][:CLAUSES].tolist() if weights[c] > 0]
+
+    def fill(self, plan: Plan) -> Plan:
+        """The plan with the sets of its strongest firing clauses filled."""
+        filled = list(plan)
+        for c in self._strongest(plan):
             for p in range(len(plan[c].parts)):
                 before = set(filled[c].parts[p].members)
                 after = self._fill_part(filled[c], p)
                 if after and set(after) != before:
-                    parts = list(filled[c].parts)
-                    parts[p] = replace(parts[p], members=after)
-                    filled[c] = replace(filled[c], parts=tuple(parts))
-                    added += len(set(after) - before)
-                    removed += len(before - set(after))
-        return Filled(tuple(filled), added, removed, self._sequences)
+                    filled[c] = _with_part(filled[c], p, replace(filled[c].parts[p], members=after))
+                    self.added += len(set(after) - before)
+        return tuple(filled)
+
+    def reach(self, plan: Plan) -> Plan:
+        """The plan with each set at the distances at which the subject minds it.
+
+        In an example, the token that the set is about is replaced by one that is not in it, and put at other distances.
+        """
+        moved = list(plan)
+        for c in self._strongest(plan):
+            for p in range(len(plan[c].parts)):
+                family = self._reach_of(moved[c], p)
+                if family is not None and family != moved[c].parts[p].family:
+                    moved[c] = _with_part(moved[c], p, replace(moved[c].parts[p], family=family))
+                    self.moved += 1
+        return tuple(moved)
+
+    def _reach_of(self, clause: PlanClause, number: int) -> int | None:
+        """The family of the set's true distances; None where they make up none, or cannot be found out."""
+        part = clause.parts[number]
+        place = FAMILIES[part.family].place
+        if place is None or place.kind not in ("token", "near token") or (place.kind == "token" and not place.offset):
+            return None
+        distances: list[set[int]] = []
+        for ids, position, at in self._examples(clause, part):
+            found = self._minded(clause, part, ids, position, at)
+            if found is not None:
+                distances.append(found)
+        if len(distances) < 2:
+            return None
+        both = set.intersection(*distances)
+        if len(both) == 1:
+            return both.pop()  # the first families are those of the single tokens, in order of their distance
+        last = max(both, default=0)
+        if last < 2 or not set(range(2, last + 1)) <= both:
+            return None
+        return next(
+            (n for n, one in enumerate(FAMILIES) if one.place == Place("near token", min(last + 1, TOKENS_BACK))), None
+        )
+
+    def _minded(self, clause: PlanClause, part: Part, ids: list[int], position: int, at: int) -> set[int] | None:
+        """Distances at which one of the set's tokens keeps the unit active (of a negated set: silences it)."""
+        members = [token for token in self._candidates if self._pieces[token] in part.members]
+        others = [token for token in self._candidates if self._pieces[token] not in part.members]
+        if not members or not others:
+            return None
+        place = FAMILIES[part.family].place
+        assert place is not None
+        near = range(position - 1, max(position - TOKENS_BACK, 0), -1)
+        taken = {FAMILIES[other.family].distance for other in clause.parts if other is not part and not other.negated}
+        occurring = [i for i in near if self._pieces.get(ids[i]) in part.members]
+        bare = list(ids)
+        # Tokens that must be as they are cannot be replaced; among many others one is found that is no cause itself.
+        for i in {*occurring, at}:
+            if position - i in taken:
+                return None
+            bare[i] = others[0]
+        plain = next((token for token in others[:NEUTRAL] if self._is_plain(bare, position, at, token, part)), None)
+        if plain is None:
+            return None
+        for i in {*occurring, at}:
+            bare[i] = plain
+        tried = [i for i in near if position - i not in taken]
+        texts = [[*bare[:i], members[0], *bare[i + 1 :]] for i in tried]
+        active = self._active(texts, position)
+        return {position - i for i, on in zip(tried, active.tolist(), strict=True) if on != part.negated}
+
+    def _is_plain(self, bare: list[int], position: int, at: int, token: int, part: Part) -> bool:
+        """Whether without the set's tokens the unit is silent, or (of a negated set) active."""
+        return bool(self._active([[*bare[:at], token, *bare[at + 1 :]]], position)[0] == part.negated)
 
     def _fill_part(self, clause: PlanClause, number: int) -> tuple[str, ...]:
         """Members that the subject confirms, those there before first; none when it cannot be asked."""
@@ -130,14 +193,21 @@ class Substitution:
 
     def _try(self, ids: list[int], position: int, place: int, tokens: Sequence[int], negated: bool) -> set[int]:
         """Tokens that leave the unit active when they are put in the place; those that silence it, of a negated set."""
+        if not tokens:
+            return set()
+        active = self._active([[*ids[:place], token, *ids[place + 1 :]] for token in tokens], position)
+        return {token for token, on in zip(tokens, active.tolist(), strict=True) if on != negated}
+
+    def _active(self, texts: Sequence[Sequence[int]], position: int) -> BoolArray:
+        """Whether the unit is active at the position of each text."""
         from tools.units import unit_activations
 
         evidence = self._evidence
         assert evidence.subject is not None
-        if not tokens:
-            return set()
-        texts = [[*ids[:place], token, *ids[place + 1 :]] for token in tokens]
-        self._sequences += len(texts)
+        self.sequences += len(texts)
         values = unit_activations(evidence.subject, [evidence.unit], texts)
-        active: BoolArray = evidence.sign * np.array([v[0, position] for v in values]) > evidence.threshold
-        return {token for token, on in zip(tokens, active.tolist(), strict=True) if on != negated}
+        return np.asarray(evidence.sign * np.array([v[0, position] for v in values]) > evidence.threshold)
+
+
+def _with_part(clause: PlanClause, number: int, part: Part) -> PlanClause:
+    return replace(clause, parts=(*clause.parts[:number], part, *clause.parts[number + 1 :]))
