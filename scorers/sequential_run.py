@@ -153,7 +153,8 @@ class Run:
         above = (value - self.chance()) / (1 - self.chance())
         if e["below floor"] >= enough and above < self.rule.floor and self.corrected_ends()[1] < 1:
             return "futility"
-        if e["below target"] >= DOUBT and e["above floor"] >= DOUBT and value < self.rule.target:
+        between = above >= self.rule.floor and value < self.rule.target
+        if e["below target"] >= DOUBT and e["above floor"] >= DOUBT and between:
             return "futility"
         sure = e["above floor"] >= enough and e["above target"] >= DOUBT and e["chance"] >= 1 / self.rule.alpha
         if sure and not self.over_cap and value >= self.rule.target and above >= self.rule.floor:

@@ -2,6 +2,7 @@
 
     python -m benchmarks.error_control
     python -m benchmarks.error_control --campaigns 2000 --json error_control.json
+    python -m benchmarks.error_control --planted planted
 
 Prints (a) realised false-discovery rates and power over campaigns of 200 claims, (b) how often 95 % intervals hold the
 truth, (c) false alarms when one looks twenty times, (d) what sequential scoring costs and decides beside a score of the
@@ -9,6 +10,9 @@ whole sample. Exits with status 1 when something does not hold: a false-discover
 standard errors (naive p-values apart, which are there to show what is gained), intervals that hold the truth less than
 93 or more than 97 % of the time on average, false alarms of the e-process above its level by more than two standard
 errors, or a sequential verdict that differs in more than 3 % of claims or costs more than half at the median.
+
+With `--planted SPEC`, only (d) is measured, on planted units: their true descriptions, lookup tables, random rules, and
+what is true of other units.
 """
 
 from __future__ import annotations
@@ -16,10 +20,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -29,6 +34,10 @@ from benchmarks.error_control.peeking import ALPHA, LOOKS, peeking
 
 LEVEL = 0.1
 """The level whose rows are printed with their power; all levels are in the JSON."""
+
+
+Part: TypeAlias = tuple[list[dict[str, Any]], list[str]]
+"""Figures, and what does not hold."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,13 +51,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--runs", type=int, default=100, help="samples in each cell of the coverage table; default 100")
     parser.add_argument("--looks", type=int, default=400, help="descriptions looked at twenty times; default 400")
     parser.add_argument("--claims", type=int, default=12, help="claims of each prevalence and quality; default 12")
+    parser.add_argument("--planted", metavar="SPEC", help="planted[:seed=N,size=large,arch=llama]; see below")
+    parser.add_argument("--sample", type=int, metavar="N", help="with --planted, only N tails of each family")
+    parser.add_argument("--home", type=Path, help="with --planted, keep the index here")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     args = parser.parse_args(argv)
     rng = np.random.default_rng(args.seed)
     figures: dict[str, Any] = {"seed": args.seed}
     faults: list[str] = []
-    for name, part in (("discoveries", _discoveries), ("coverage", _coverage), ("peeking", _peeking), ("cost", _cost)):
+    parts: dict[str, Callable[[np.random.Generator, argparse.Namespace], Part]] = {
+        "discoveries": _discoveries, "coverage": _coverage, "peeking": _peeking, "cost": _cost,
+    }  # fmt: skip
+    if args.planted:
+        parts = {"planted": _planted}
+    for name, part in parts.items():
         began = time.perf_counter()
         figures[name], found = part(rng, args)
         faults += found
@@ -58,9 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         args.json.write_text(json.dumps({**figures, "faults": faults}, indent=1) + "\n")
     return 1 if faults else 0
-
-
-Part = tuple[list[dict[str, Any]], list[str]]
 
 
 def _discoveries(rng: np.random.Generator, args: argparse.Namespace) -> Part:
@@ -119,8 +133,20 @@ def _peeking(rng: np.random.Generator, args: argparse.Namespace) -> Part:
 
 
 def _cost(rng: np.random.Generator, args: argparse.Namespace) -> Part:
-    rows = cost.summary(cost.compare(cost.claims(rng, args.claims)))
-    print("Sequential scoring beside a score of the whole sample\n")
+    return _compared(cost.claims(rng, args.claims), "simulated claims")
+
+
+def _planted(rng: np.random.Generator, args: argparse.Namespace) -> Part:
+    from benchmarks.error_control.planted import planted_claims
+
+    with tempfile.TemporaryDirectory() as temporary:
+        home = args.home or Path(temporary)
+        return _compared(planted_claims(args.planted, home, per_family=args.sample), args.planted)
+
+
+def _compared(claims: Iterable[cost.Claim], what: str) -> Part:
+    rows = cost.summary(cost.compare(claims))
+    print(f"Sequential scoring beside a score of the whole sample: {what}\n")
     print("| description  | claims | same verdict | asked, median | mean | supported | fixed |")
     print("| ------------ | -----: | -----------: | ------------: | ---: | --------: | ----: |")
     for row in rows:

@@ -117,3 +117,19 @@ def test_the_whole_benchmark_runs_and_says_what_does_not_hold(
     assert set(figures) == {"seed", "discoveries", "coverage", "peeking", "cost", "faults"}
     assert (status == 0) == (figures["faults"] == [])
     assert max(map(len, shown.splitlines())) <= 80
+
+
+@pytest.mark.slow
+def test_sequential_scores_of_planted_units_agree_at_less_cost(tmp_path: object) -> None:
+    from pathlib import Path
+
+    from benchmarks.error_control.planted import planted_claims
+
+    rows = cost.compare(planted_claims("planted", Path(str(tmp_path)), per_family=1), resamples=100)
+    table = {row["kind"]: row for row in cost.summary(rows)}
+    assert table["all"]["agree"] >= 0.97
+    assert table["all"]["median_share"] <= 0.5
+    assert table["the truth"]["supported_sequential"] >= 0.9
+    assert table["random"]["supported_sequential"] <= 0.05
+    for row in table.values():
+        assert abs(row["supported_sequential"] - row["supported_fixed"]) <= 0.03
