@@ -36,8 +36,8 @@ from tools.units import group_site, read_direction
 APPLIES: Mapping[str, tuple[str, ...]] = {
     "shuffled": ("mlp", "sae", "head"),
     "direction": ("mlp", "sae"),
-    "swapped": ("mlp", "sae", "head"),
-    "constant": ("mlp", "sae", "head"),
+    "swapped": ("mlp", "sae", "head", "fn"),
+    "constant": ("mlp", "sae", "head", "fn"),
 }
 #: Every so many controls one is a constant: triage throws out one like the other, so that many would tell little.
 CONSTANT_EVERY = 10

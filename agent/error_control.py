@@ -70,12 +70,15 @@ def control_errors(claims: Sequence[ClaimRow], *, method: str, alpha: float) -> 
     """
     scores = {claim.description_id: scores_of(claim) for claim in claims if claim.tested}
     found: dict[int, float] = {}
+    p_values: dict[int, float] = {}
     for family in _families(claims, scores):
-        found |= _family_q_values(family, method, alpha)
+        tests, used = _p_values(family, method, alpha)
+        p_values |= {test.score_id: p for test, p in zip(tests, used, strict=True)}
+        found |= _family_q_values(tests, used, method)
     verdicts = {
         claim.description_id: judged
         for claim in claims
-        if (judged := _judged(claim, scores.get(claim.description_id, []), found, alpha)) is not None
+        if (judged := _judged(claim, scores.get(claim.description_id, []), (p_values, found), alpha)) is not None
     }
     return Controlled(found, verdicts)
 
@@ -125,10 +128,14 @@ def _families(claims: Sequence[ClaimRow], scores: Mapping[int, Sequence[tuple[in
     return [deciders, *others.values()]
 
 
-def _family_q_values(family: Sequence[_Test], method: str, alpha: float) -> dict[int, float]:
+def _p_values(family: Sequence[_Test], method: str, alpha: float) -> tuple[list[_Test], list[float]]:
+    """Tests of a family that have a p-value, and the one that is used of each."""
     tests = [test for test in family if test.p_value is not None]
     own = [float(test.p_value or 0.0) for test in tests]
-    p_values = own if method == E_BH else [max(pair) for pair in zip(own, _pooled(tests, alpha), strict=True)]
+    return tests, own if method == E_BH else [max(pair) for pair in zip(own, _pooled(tests, alpha), strict=True)]
+
+
+def _family_q_values(tests: Sequence[_Test], p_values: Sequence[float], method: str) -> dict[int, float]:
     e_values = [test.score.e_value for test in tests]
     real = [i for i, test in enumerate(tests) if test.claim.control is None]
     adjusted = q_values([p_values[i] for i in real], method, e_values=[e_values[i] for i in real])
@@ -180,15 +187,26 @@ def _strata(densities: Sequence[float]) -> Callable[[float], int]:
 
 
 def _judged(
-    claim: ClaimRow, scores: Sequence[tuple[int, Score]], found: Mapping[int, float], alpha: float
+    claim: ClaimRow,
+    scores: Sequence[tuple[int, Score]],
+    found: tuple[Mapping[int, float], Mapping[int, float]],
+    alpha: float,
 ) -> Json | None:
     """The verdict with q-values in place of p-values; None where there is nothing to judge again."""
     old = claim.details.get("verdict")
-    if old is None or not scores:
+    first = deciding(scores)
+    if old is None or first is None:
         return None
     before = old.get("before", old["input"])
     if before == Verdict.UNTESTED:
         return None
-    with_q = [replace(score, q_value=found.get(score_id)) for score_id, score in scores]
+    p_values, by_score = found
+    with_q = [replace(score, q_value=by_score.get(score_id)) for score_id, score in scores]
     new = verdict({"details": claim.details.get("explainer", {}), "output_half": None}, with_q, alpha)
-    return {**old, "input": new["input"], "reasons": new["reasons"], "before": before}
+    p, own = p_values.get(first[0]), first[1].p_value
+    reasons = list(new["reasons"])
+    if p is not None and own is not None and p > max(own, alpha) and first[1].metric != EDGE_METRIC:
+        reasons.append(f"descriptions of the campaign fit other units as well as it does its own (p = {p:.3g})")
+    return {
+        **old, "input": new["input"], "reasons": reasons, "before": before, "p": p, "q": by_score.get(first[0]),
+    }  # fmt: skip

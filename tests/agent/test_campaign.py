@@ -14,6 +14,7 @@ import store
 from agent import Estimate, IndexProgress, Observer, load_spec, resume_spec, run_campaign
 from explainers.registry import get as get_explainer
 from explainers.types import Evidence, Explanation, Recorder
+from scorers.errors import ScorerError
 from store.canonical import campaign_content, differences
 from store.queries import best_descriptions, list_campaigns, unit_page
 from tools.errors import CorpusError, SubjectError, UnitError
@@ -300,3 +301,20 @@ def test_index_of_another_version_in_the_data_folder_does_no_harm(tiny: dict[str
     summary = run_campaign(spec, db=tmp_path / "ng.db", home=tmp_path)
     assert summary is not None
     assert summary.status == "done"
+
+
+def test_scores_sequentially_and_controls_errors_by_e_values_when_asked(run: Run, tmp_path: Path) -> None:
+    summary, _ = run(units=["mlp:1:0-1"], scoring="sequential", error_method="e-bh")
+    assert summary.status == "done"
+    found = rows(
+        tmp_path / "ng.db", "SELECT s.e_value, s.q_value FROM scores s WHERE s.metric = 'weighted_f1' AND s.headline"
+    )
+    assert found
+    assert all(e is not None and q is not None for e, q in found)
+    assert summary.outcome["error_method"] == "e-bh"
+
+
+def test_an_unknown_scorer_is_told_before_anything_is_spent(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(ScorerError, match=r"no scorer 'flattery'\. Known: simulation"):
+        run(scorer="flattery")
+    assert rows(tmp_path / "ng.db", "SELECT count(*) FROM campaigns") == [(0,)]

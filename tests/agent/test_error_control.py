@@ -125,6 +125,8 @@ def test_a_description_that_fits_other_units_as_well_falls_by_the_pooled_null() 
     assert q_of(found, 0) < 0.05 < q_of(found, 30)
     assert found.verdicts[0]["input"] == "supported"
     assert found.verdicts[30]["input"] == "inconclusive"
+    assert "fit other units as well as it does its own" in found.verdicts[30]["reasons"][-1]
+    assert found.verdicts[30]["p"] > found.verdicts[0]["p"]
 
 
 def test_nulls_are_pooled_within_a_kind_and_a_density_only() -> None:

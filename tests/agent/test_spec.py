@@ -62,6 +62,9 @@ def test_title_is_the_name_or_made_of_subject_and_hash() -> None:
         ({"workers": 0}, "'workers'"),
         ({"polarity": "up"}, "'polarity'"),
         ({"units": []}, "'units'"),
+        ({"controls": 1.5}, "'controls'"),
+        ({"error_method": "none"}, "'error_method'"),
+        ({"scoring": "sequential", "scorer": "mine"}, "scoring: sequential is for the scorer 'simulation', not 'mine'"),
     ],
 )
 def test_bad_settings_are_named(change: dict[str, object], told: str) -> None:
