@@ -210,7 +210,7 @@ def expected_false(evidence: Evidence, errors: ErrorEstimates) -> Check:
     """Whether more of the accepted descriptions are expected to be false than the campaign's error rate allows.
 
     By q-values the estimate must stay within alpha; by controls its one-sided 95 % lower bound must, since few controls
-    make for a rough estimate.
+    make for a rough estimate. Where that estimate exceeds alpha and its bound does not, it is undecided.
     """
     alpha = evidence.head.alpha
     key, name = "expected_false", "false among accepted, at least"
@@ -228,6 +228,9 @@ def expected_false(evidence: Evidence, errors: ErrorEstimates) -> Check:
         told.append(f"{found.expected:.1f} of {errors.accepted} by controls ({found.low:.1f} to {found.high:.1f})")
         shares.append(found.surely / errors.accepted)
     state = State.FAILED if max(shares) > alpha else State.PASSED
+    if state is State.PASSED and errors.by_controls is not None and errors.by_controls.share > alpha:
+        state = State.UNDECIDED
+        told.append("too few controls to tell")
     return Check(key, name, state, max(shares), alpha, ", ".join(told), meaning)
 
 

@@ -255,6 +255,14 @@ def test_expected_false_ones_by_q_values_and_by_controls() -> None:
     assert (errors.naive.controls.count, errors.naive.controls.total) == (25, 25)
 
 
+def test_a_control_accepted_among_few_leaves_open_how_many_are_false() -> None:
+    # 1 of 25 controls: 0.8 of 10 expected, 8 %, which 25 controls cannot tell from none.
+    report = build_report(evidence(real([0.9] * 10 + [0.1] * 10) + controls([0.1] * 25, accepted=1)))
+    assert check(report, "controls_accepted").state is State.PASSED
+    assert check(report, "expected_false").state is State.UNDECIDED
+    assert report.colour == "amber"
+
+
 def test_accepted_claims_with_a_large_q_value_turn_the_report_red() -> None:
     claims = [replace(c, q=0.2) if c.unit == "mlp:0:49" else c for c in sound().claims]
     report = build_report(evidence(claims))
