@@ -151,7 +151,7 @@ class Run:
         enough = 2 / self.rule.alpha
         value = self.value()
         above = (value - self.chance()) / (1 - self.chance())
-        if e["below floor"] >= enough and above < self.rule.floor and self.corrected_ends()[1] < 1:
+        if e["below floor"] >= enough and above < self.rule.floor and self.corrected_ends()[1] <= self.rule.floor:
             return "futility"
         between = above >= self.rule.floor and value < self.rule.target
         if e["below target"] >= DOUBT and e["above floor"] >= DOUBT and between:
@@ -206,7 +206,13 @@ class Run:
             [Bar.corrected(f, self.density) for f in grid], self.design, self.known, (seen[ACTIVE], seen[SILENT]),
             enough=2 / self.rule.alpha,
         )  # fmt: skip
-        return 0.0 if low is None else float(grid[low]), 1.0 if high is None else float(grid[high])
+bottom, top = 0.0 if low is None else float(grid[low]), 1.0 if high is None else float(grid[high])
+        # What is excluded at the floor, the bar fixed beforehand, is excluded for all F1 beyond it.
+        if self.bets["above floor"].e_value >= 2 / self.rule.alpha:
+            bottom = max(bottom, self.rule.floor)
+        if self.bets["below floor"].e_value >= 2 / self.rule.alpha:
+            top = min(top, self.rule.floor)
+        return bottom, top
 
     def pairing(self, metrics: Sequence[Metric], others: Sequence[UnitId]) -> dict[str, Null]:
         """The pairing null on the panel documents asked for, weighted by what they stand for."""
