@@ -206,7 +206,7 @@ class Run:
             [Bar.corrected(f, self.density) for f in grid], self.design, self.known, (seen[ACTIVE], seen[SILENT]),
             enough=2 / self.rule.alpha,
         )  # fmt: skip
-bottom, top = 0.0 if low is None else float(grid[low]), 1.0 if high is None else float(grid[high])
+        bottom, top = 0.0 if low is None else float(grid[low]), 1.0 if high is None else float(grid[high])
         # What is excluded at the floor, the bar fixed beforehand, is excluded for all F1 beyond it.
         if self.bets["above floor"].e_value >= 2 / self.rule.alpha:
             bottom = max(bottom, self.rule.floor)
