@@ -17,7 +17,7 @@ from explainers.rules.ast import InSet, Is, Literal, Rule, State
 from explainers.rules.evaluate import clause_holds, reading_of
 from explainers.rules.reading import Reading
 from explainers.types import Evidence
-from tools.types import IntArray
+from tools.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     from tools.edits import EditEffect
@@ -97,10 +97,10 @@ def _name(offset: int) -> str:
     return {0: "the current token", -1: "the previous token"}.get(offset, f"the token {-offset} back")
 
 
-def strongest(rows: Rows, n: int) -> IntArray:
+def strongest(rows: Rows, n: int, among: BoolArray | None = None) -> IntArray:
     """Rows of n strong positions of distinct documents, active ones only: of `POOL`, those earliest in their text."""
     order = np.argsort(-rows.magnitude, kind="stable")
-    order = order[rows.active[order]]
+    order = order[(rows.active if among is None else rows.active & among)[order]]
     _, first = np.unique(rows.documents[order], return_index=True)
     pool = order[np.sort(first)][: max(n, POOL)]
     early = np.sort(np.argsort(rows.sample.positions[pool], kind="stable")[:n])
@@ -139,13 +139,13 @@ class Edits:
         return EditCheck(summarise(self.found, mentioned, self.evidence.sign), described, self.evidence.seed)
 
 
-def edit_strongest(evidence: Evidence, rows: Rows) -> Edits | None:
-    """Edits the strongest explore examples; None when there is no subject or the unit is never active."""
+def edit_strongest(evidence: Evidence, rows: Rows, n: int = EXAMPLES, among: BoolArray | None = None) -> Edits | None:
+    """Edits the strongest explore examples (among some rows); None when there is no subject or no active one."""
     if evidence.subject is None:
         return None
     from tools.edits import edit_effects
 
-    chosen = strongest(rows, EXAMPLES)
+    chosen = strongest(rows, n, among)
     if not len(chosen):
         return None
     texts = evidence.explore.texts

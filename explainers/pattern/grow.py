@@ -72,6 +72,13 @@ def _oddity(family: Family) -> float:
     return 1.0 + 0.5 * max(family.place.offset - 1, 0)
 
 
+def _excludable(family: Family) -> bool:
+    """Not endings and beginnings, of which many say the same; bounds are tuned otherwise."""
+    if family.place is None:
+        return not isinstance(family.flag, Compare)
+    return family.relation == "in"
+
+
 class Grower:
     """Grows drafts of one problem.
 
@@ -182,18 +189,18 @@ class Grower:
         budget = left - sum(len(test.literals) for test in parts)
         if not len(inside) or budget < 1:
             return False
-        tally = problem.tally(inside)
-        gain = -tally.gain(settings.f_target) - settings.z * tally.deviation(settings.f_target) - self.member_cost
+        # A literal that never holds where the unit is active is no candidate of the search; here it is the very best.
+        family, member, gain = problem.against(inside, settings.f_target, settings.z)
+        gain = gain - self.member_cost
         used = {problem.family_of(test.literals[0]) for test in parts}
-        gains = np.bincount(problem.family, np.maximum(gain, 0), len(FAMILIES))
+        gains = np.bincount(family, np.maximum(gain, 0), len(FAMILIES))
         best, best_score = None, self.score(parts, inside)
-        for family in np.argsort(-gains, kind="stable")[:EXCLUSIONS].tolist():
-            if gains[family] <= 0 or family in used or isinstance(FAMILIES[family].flag, Compare):
+        for number in np.argsort(-gains, kind="stable")[:EXCLUSIONS].tolist():
+            if gains[number] <= 0 or number in used or not _excludable(FAMILIES[number]):
                 continue
-            member = int(np.argmax(np.where(problem.family == family, gain, -np.inf)))
-            test = Test([member], True)
-            if FAMILIES[family].place is not None:
-                test.literals = self._excluded(test, inside, budget) or test.literals
+            chosen = np.flatnonzero((family == number) & (gain > 0))
+            chosen = chosen[np.argsort(-gain[chosen], kind="stable")][:budget]
+            test = Test([problem.derived(number, member[code]) for code in chosen.tolist()], True)
             covered = inside[~problem.holds(test.literals, inside)]
             score = self.score([*parts, test], covered)
             if score > best_score:

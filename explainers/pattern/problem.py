@@ -70,6 +70,7 @@ class Problem:
     def __init__(self, rows: Rows, threshold: float, min_documents: int = 2, *, barred: frozenset[int] = frozenset()):
         table, codes = rows.table, rows.codes
         self.rows = rows
+        self._barred = barred
         self.weights = rows.weights
         self.active: BoolArray = rows.magnitude > threshold
         self.documents = rows.documents
@@ -107,6 +108,25 @@ class Problem:
     def member_of(self, literal: int) -> str:
         """The member of a literal, searched or derived; empty for flags."""
         return self.member[literal] if literal < self.n_literals else self._derived[literal - self.n_literals][1]
+
+    def against(self, rows: IntArray, f: float, z: float) -> tuple[IntArray, list[str], Floats]:
+        """Family and member of every literal that is true at some of `rows`, and what its exclusion would gain there.
+
+        Returns:
+            Families [n], members [n], and the lower bound of the gain [n], for the literals of the whole table.
+        """
+        table, codes = self.rows.table, self.rows.codes[rows]
+        barred = self._barred
+        found, where = np.unique(codes, return_inverse=True)
+        w = np.repeat(self.weights[rows], codes.shape[1])
+        on = np.repeat(self.active[rows], codes.shape[1])
+        flat, n = where.ravel(), len(found)
+        sums = [np.bincount(flat, v, n).astype(np.float64) for v in (w, w * on, w * w, w * w * on)]
+        tally = Tally(sums[0], sums[1], sums[2], sums[3])
+        gain = -tally.gain(f) - z * tally.deviation(f)
+        family: IntArray = np.array([table.family_of[c] if c >= 0 else 0 for c in found.tolist()], np.int64)
+        gain[(found < 0) | np.isin(family, list(barred))] = -np.inf
+        return family, [table.member_of[c] if c >= 0 else "" for c in found.tolist()], gain
 
     def is_fixed(self, literal: int) -> bool:
         """Whether a literal is not one of a set to which others could be added: a flag, or one that was tuned."""

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from explainers.pattern.plan import Part, Plan, PlanClause, Rows
+from explainers.pattern.plan import Part, PlanClause, Rows
 from explainers.rules.ast import Place
 from explainers.rules.features import FAMILIES, TOKENS_BACK
 from explainers.types import Evidence
@@ -22,8 +22,8 @@ from tools.types import BoolArray
 
 CANDIDATES = 512
 """Most frequent tokens of the explore panel that are tried in a place."""
-CLAUSES = 4
-"""Clauses that are looked at, those with most activity."""
+IDLE = 0.5
+"""A set to which more than this share of all tokens belong says nothing; it is left out."""
 NEUTRAL = 8
 """Tokens that are tried for a stand-in that is no cause itself."""
 
@@ -53,38 +53,29 @@ class Substitution:
         self.moved = 0
         """Sets whose distance turned out to be another."""
 
-    def _strongest(self, plan: Plan) -> list[int]:
-        weights = [
-            float(self._rows.weights[self._rows.clause(clause) & self._rows.active].sum()) if clause.firing else 0.0
-            for clause in plan
-        ]
-        return [c for c in np.argsort(weights, kind="stable")[::-1][:CLAUSES].tolist() if weights[c] > 0]
+    def fill(self, clause: PlanClause) -> PlanClause:
+        """The clause with its sets filled, and those left out that say nothing."""
+        for p in reversed(range(len(clause.parts))):
+            part = clause.parts[p]
+            after = self._fill_part(clause, p)
+            if len(after) > IDLE * len(self._candidates) and not part.negated and len(clause.parts) > 1:
+                clause = replace(clause, parts=(*clause.parts[:p], *clause.parts[p + 1 :]))
+            elif after and set(after) != set(part.members):
+                clause = _with_part(clause, p, replace(part, members=after))
+                self.added += len(set(after) - set(part.members))
+        return clause
 
-    def fill(self, plan: Plan) -> Plan:
-        """The plan with the sets of its strongest firing clauses filled."""
-        filled = list(plan)
-        for c in self._strongest(plan):
-            for p in range(len(plan[c].parts)):
-                before = set(filled[c].parts[p].members)
-                after = self._fill_part(filled[c], p)
-                if after and set(after) != before:
-                    filled[c] = _with_part(filled[c], p, replace(filled[c].parts[p], members=after))
-                    self.added += len(set(after) - before)
-        return tuple(filled)
-
-    def reach(self, plan: Plan) -> Plan:
-        """The plan with each set at the distances at which the subject minds it.
+    def reach(self, clause: PlanClause) -> PlanClause:
+        """The clause with each set at the distances at which the subject minds it.
 
         In an example, the token that the set is about is replaced by one that is not in it, and put at other distances.
         """
-        moved = list(plan)
-        for c in self._strongest(plan):
-            for p in range(len(plan[c].parts)):
-                family = self._reach_of(moved[c], p)
-                if family is not None and family != moved[c].parts[p].family:
-                    moved[c] = _with_part(moved[c], p, replace(moved[c].parts[p], family=family))
-                    self.moved += 1
-        return tuple(moved)
+        for p in range(len(clause.parts)):
+            family = self._reach_of(clause, p)
+            if family is not None and family != clause.parts[p].family:
+                clause = _with_part(clause, p, replace(clause.parts[p], family=family))
+                self.moved += 1
+        return clause
 
     def _reach_of(self, clause: PlanClause, number: int) -> int | None:
         """The family of the set's true distances; None where they make up none, or cannot be found out."""
