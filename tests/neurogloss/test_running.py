@@ -72,7 +72,7 @@ def test_a_campaign_from_estimate_to_table_and_again(run: Run, plan: Path, tmp_p
     assert "nothing was run" in again.err
     assert database.read_bytes() == before
     with sqlite3.connect(database) as connection:
-        assert connection.execute("SELECT count(*) FROM investigations").fetchone() == (3,)
+        assert connection.execute("SELECT count(*) FROM investigations WHERE control IS NULL").fetchone() == (3,)
 
     page = run("show", "mlp:1:2")
     assert page.code == 0
