@@ -23,6 +23,8 @@ from tools.planted.truth import UnitTruth
 NOISE, DENSE, DEAD = (24, 48), (8, 12), (12, 18)
 #: Standard deviation of a random neuron's drive.
 _DRIVE = 6.0
+#: Standard deviation of the factor by which a Llama's random neuron is multiplied, beside its mean of 1.
+_FACTOR = 0.3
 #: Share of positions at which random neurons are on.
 _BULK_DENSITY, _NOISE_DENSITY = (0.15, 0.25), (0.03, 0.08)
 #: Mean of a dense unit's drive, in its standard deviations: so high that most positions exceed half of the extremes.
@@ -127,7 +129,9 @@ class Bulk:
         rms = _DRIVE * 0.35
         writes[:, bulk] = self.normal(count, bulk.stop - bulk.start) * _SCALE / (rms * np.sqrt(count))
         ups = np.zeros((count, D_MODEL))
-        ups[:, bulk] = self.normal(count, bulk.stop - bulk.start) / np.sqrt(bulk.stop - bulk.start)
+        ups[:, bulk] = self.normal(count, bulk.stop - bulk.start)
+        # A gate's factor is about 1: the product of two wide spreads would have extremes that upset the norms.
+        ups *= np.round(_FACTOR / np.maximum((stream @ ups.T).std(axis=0), 1e-6), 4)[:, None]
         for row in range(count):
             index, kind = garden.take(layer), kinds[row]
             at = drive[:, row] * slope[row]
