@@ -27,7 +27,7 @@ _NOT_ITSELF, _REST = 11.0, 30.6
 #: Norm of the marks that heads leave in the dead register, beside which what they copy hardly changes the norm.
 _MARK = 6.0
 #: Factor of the name mover's copy against the induction head's.
-_MOVER = 2.0
+_MOVER = 3.0
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,10 @@ def _copy(layout: Layout, source: str, target: str, size: int, factor: float = 1
 
 
 def _rest(layout: Layout, score: float) -> tuple[Vector, Vector]:
-    """The beginning-of-sequence token has this score from everywhere."""
+    """The beginning-of-sequence token has this score from everywhere.
+
+    It is a head's first term: a Llama compares the first ones in the dimensions that turn least.
+    """
     return layout.constant(score), {layout.dim("start"): 1.0}
 
 
@@ -98,21 +101,21 @@ def circuits(layout: Layout, lagged: int, name: int, end: int, name_group: int) 
             f"Attends to the token {lag} back and writes its concepts" + (" and its identity." if lag == 1 else "."),
         )
     add(
-        Head(0, 3, (*_codes(layout, "code", "code", _SHARP), _rest(layout, _REST * _SHARP)),
+        Head(0, 3, (_rest(layout, _REST * _SHARP), *_codes(layout, "code", "code", _SHARP)),
              ((_not_start(layout), {layout.dim("flag", 0): 1.0}), _mark(layout, 3, 3.0)),
              not_itself=_NOT_ITSELF * _SHARP),
         "duplicate-token head", (Repeated(), 10.0**0.5, 0.1),
         "Attends to earlier occurrences of the current token and writes that there are any.",
     )  # fmt: skip
     add(
-        Head(1, 0, (*_codes(layout, "code", "previous code", 2.0), _rest(layout, 2.0 * 29.0)),
+        Head(1, 0, (_rest(layout, 2.0 * 29.0), *_codes(layout, "code", "previous code", 2.0)),
              (*_copy(layout, "code", "copy", CODE), _mark(layout, 4))),
         "induction head", (Repeated(), (_MARK**2 + 5.0) ** 0.5, 0.45),
         "Attends to the tokens after earlier occurrences of the current token and makes them more likely to come next.",
     )  # fmt: skip
     pairs = _codes(layout, "code", "code", _SHARP) + _codes(layout, "previous code", "previous code", _SHARP)
     add(
-        Head(1, 1, (*pairs[: 2 * CODE], _rest(layout, (_REST + CODE) * _SHARP)),
+        Head(1, 1, (_rest(layout, (_REST + CODE) * _SHARP), *pairs),
              ((_not_start(layout), {layout.dim("flag", 1): 1.0}), _mark(layout, 5, 3.0)),
              not_itself=_NOT_ITSELF * _SHARP),
         "induction head", (Induction(), 10.0**0.5, 0.1),
@@ -132,12 +135,12 @@ def circuits(layout: Layout, lagged: int, name: int, end: int, name_group: int) 
         ({layout.dim("inhibited", j): -1.0 / CODE_SIZE}, {layout.dim("code", j): 1.0 / CODE_SIZE}) for j in range(CODE)
     ]
     add(
-        Head(2, 0, (({at_end: 100.0}, {is_name: 1.0}), *inhibited, _rest(layout, 30.0)),
+        Head(2, 0, (_rest(layout, 30.0), ({at_end: 100.0}, {is_name: 1.0}), *inhibited),
              (*_copy(layout, "code", "copy", CODE, _MOVER),
               (_not_start(layout), {layout.dim("flag", 3): 1.0, layout.dim("group", name_group): 1.0}),
-              _mark(layout, 7, 2 * _MARK))),
+              _mark(layout, 7, 4 * _MARK))),
         "name-mover head",
-        (All((TokenIn(ends), Earlier(TokenIn(names)))), (4 * _MARK**2 + 30.0) ** 0.5, 0.9),
+        (All((TokenIn(ends), Earlier(TokenIn(names)))), (16 * _MARK**2 + 50.0) ** 0.5, 0.95),
         "Attends from 'to' or 'for' to names other than the one that head:1:2 inhibits, and predicts them.",
         Effect(names, 1, 0.5 * LOGITS),
     )  # fmt: skip

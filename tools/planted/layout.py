@@ -23,7 +23,7 @@ D_HEAD = D_MODEL // N_HEADS
 #: Positions of a GPT-2, the beginning-of-sequence token's included.
 CONTEXT = 64
 #: The size of the constants.
-LARGE = 400.0
+LARGE = 1000.0
 #: Dimensions of the code by which a token is known, and the size of its entries.
 CODE, CODE_SIZE = 40, 0.5
 LAGS = (1, 2, 3)
