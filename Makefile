@@ -13,17 +13,20 @@ test: $(INSTALLED)  ## the tests, but for the slow ones
 	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 -q
 
 slow: $(INSTALLED)  ## the slow tests
-	$(BIN)/python -m pytest -m "slow" -q
+	$(BIN)/python -m pytest -m "slow" -n 2 --dist loadfile -q
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## the README's questions, asked of the built-in model; some minutes
+bench: $(INSTALLED)  ## the README's questions, asked of the built-in models; about an hour on two cores
 	$(BIN)/python benchmarks/rule_length.py --subject pycode --corpus stdlib: --units 'mlp:1:0-99' --limit 300 --out rule-length
 	$(BIN)/python benchmarks/shuffled_weights.py --sample 8 --max-tokens 300000
 	$(BIN)/python benchmarks/kill.py --kills 10
+	$(BIN)/python -m benchmarks.planted --subject planted:seed=1 --seeds 3 --sample 4 --sequential --json planted.json
+	$(BIN)/python -m benchmarks.error_control --json error-control.json
+	$(BIN)/python -m benchmarks.find --seed 5 --json find.json
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -217,11 +217,11 @@ def _run(
         cast.close()
         bench.close()
     if not left:
-        return summarise(db, campaign, "done", index=index)
+        return summarise(db, campaign, "done")
     if crew.reached is not None:
         told.budget(crew.reached.limit, crew.reached.spent, crew.reached.allowed)
-        return summarise(db, campaign, "stopped: budget", reason=str(crew.reached), index=index)
-    return summarise(db, campaign, "interrupted" if crew.stopping else "running", index=index)
+        return summarise(db, campaign, "stopped: budget", reason=str(crew.reached))
+    return summarise(db, campaign, "interrupted" if crew.stopping else "running")
 
 
 def _resolve(spec: CampaignSpec, told: Observer) -> _Resolved:

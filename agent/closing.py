@@ -12,9 +12,8 @@ from agent.plain import plain
 from agent.progress import Summary
 from agent.spec import BEFORE, CampaignSpec
 from agent.workers import spent_of, tally_of
-from store.queries import best_descriptions, campaign_evidence, control_rows, list_campaigns
+from store.queries import best_descriptions, campaign_evidence, campaign_index, control_rows, list_campaigns
 from store.work import Campaign
-from tools.index import ActivationIndex
 
 
 def close(db: store.Database, campaign: Campaign) -> Outcome:
@@ -49,7 +48,6 @@ def summarise(
     *,
     reason: str | None = None,
     already_done: bool = False,
-    index: ActivationIndex | None = None,
 ) -> Summary:
     """How a campaign stands, read from the database."""
     now = store.progress(db, campaign.id)
@@ -69,6 +67,6 @@ def summarise(
         spent={"units": spent.units, "seconds": row.seconds, "tool_calls": row.tool_calls},
         reason=reason,
         already_done=already_done,
-        index=str(index.path) if index is not None else None,
+        index=campaign_index(db, campaign.id),
         outcome=None if outcome is None else dict(outcome),
     )

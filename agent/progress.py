@@ -100,7 +100,7 @@ class Summary:
     already_done: bool = False
     """True when there was nothing left to do."""
     index: str | None = None
-    """Folder of the activation index."""
+    """Folder of the activation index; None as long as there is none."""
     outcome: dict[str, Any] | None = None
     """What closing brought out (see `agent.outcome`); None while the campaign is open."""
 

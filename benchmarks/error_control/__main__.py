@@ -118,7 +118,7 @@ def _coverage(rng: np.random.Generator, args: argparse.Namespace) -> Part:
 
 def _peeking(rng: np.random.Generator, args: argparse.Namespace) -> Part:
     rows = peeking(rng, args.looks)
-    print(f"False alarms at level {ALPHA:g} when one looks once, at the end, and {LOOKS} times; {args.looks} runs\n")
+    print(f"False alarms at level {ALPHA:g}, looking once (at the end) and {LOOKS} times; {args.looks} runs\n")
     print("| the truth                      | test      |  once | 20 looks, ± 2 SE |")
     print("| ------------------------------ | --------- | ----: | ---------------: |")
     for once, often in zip(rows[::2], rows[1::2], strict=True):

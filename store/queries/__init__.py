@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from store.queries.campaigns import campaign_scores, campaign_summary, list_campaigns
+from store.queries.campaigns import campaign_index, campaign_scores, campaign_summary, list_campaigns
 from store.queries.descriptions import ORDERS, best_descriptions
 from store.queries.evidence import campaign_evidence, control_rows
 from store.queries.units import find_units, unit_page
@@ -11,6 +11,7 @@ __all__ = [
     "ORDERS",
     "best_descriptions",
     "campaign_evidence",
+    "campaign_index",
     "campaign_scores",
     "campaign_summary",
     "control_rows",

@@ -35,6 +35,13 @@ def list_campaigns(db: Database) -> list[CampaignRow]:
         return [_campaign(row) for row in rows.mappings()]
 
 
+def campaign_index(db: Database, campaign_id: int) -> str | None:
+    """Folder of the activation index that a campaign works on; None as long as it has none."""
+    with db.session() as session:
+        of_campaign = sa.select(schema.Campaign.index_id).where(schema.Campaign.id == campaign_id).scalar_subquery()
+        return session.scalar(sa.select(schema.Index.path).where(schema.Index.id == of_campaign))
+
+
 def campaign_summary(
     db: Database,
     name: str,

@@ -131,5 +131,7 @@ def test_sequential_scores_of_planted_units_agree_at_less_cost(tmp_path: object)
     assert table["all"]["median_share"] <= 0.5
     assert table["the truth"]["supported_sequential"] >= 0.9
     assert table["random"]["supported_sequential"] <= 0.05
-    for row in table.values():
-        assert abs(row["supported_sequential"] - row["supported_fixed"]) <= 0.03
+    for row in table.values():  # of some thirty claims each, one may differ
+        assert abs(row["supported_sequential"] - row["supported_fixed"]) * row["claims"] < max(
+            1.5, 0.03 * row["claims"]
+        )
