@@ -29,7 +29,7 @@ from agent.owner import is_alive
 from agent.progress import Estimate, IndexProgress, Observer, SerialObserver, Summary
 from agent.seeds import sample_units
 from agent.spec import BEFORE, CampaignSpec
-from agent.workers import Crew, over_budget, spent_of
+from agent.workers import Crew, one_thread_each, over_budget, spent_of
 from explainers.registry import get as get_explainer
 from scorers.simulation import SCORERS
 from store.queries import list_campaigns
@@ -204,7 +204,7 @@ def _run(
     cast = Cast(bench, plan.subject, plan.controls, twin)
     path = checkpoint_file(db, home)
     try:
-        with open_checkpoints(path) as saver:
+        with open_checkpoints(path) as saver, one_thread_each():
             crew = Crew(db, campaign.id, bench, cast, saver, told, stop)
             told.tally(crew.tally())
             crew.run()

@@ -6,10 +6,12 @@ import contextlib
 import logging
 import sqlite3
 import threading
+from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 import store
@@ -205,6 +207,21 @@ class Crew:
                     continue  # `finish` says so too, and in time
                 except store.StoreError as error:
                     _log.warning("no heartbeat for %s: %s", investigation.unit, error)
+
+
+@contextlib.contextmanager
+def one_thread_each() -> Iterator[None]:
+    """One thread of PyTorch's for each worker.
+
+    Investigations run small forward passes, which more threads hardly speed up and workers would fight over; and the
+    last bits of a sum would depend on the machine's number of cores.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def spent_of(progress: CampaignProgress) -> Spent:
