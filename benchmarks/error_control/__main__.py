@@ -86,14 +86,14 @@ def _discoveries(rng: np.random.Generator, args: argparse.Namespace) -> Part:
     ):
         rows += [{"null": null, **row} for row in discoveries.realised(banks, methods, args.campaigns, rng)]
     print(f"Realised false-discovery rate ± 2 SE, {args.campaigns} campaigns of {discoveries.CLAIMS} claims;")
-    print(f"power at level {LEVEL:g} where planted F1 >= 0.6\n")
-    print("| evidence, method     | true | FDR at 5 %  | at 10 %     | at 20 %     | power |")
-    print("| -------------------- | ---: | ----------- | ----------- | ----------- | ----: |")
+    print(f"power (pow.) at level {LEVEL:g} where planted F1 >= 0.6\n")
+    print("| evidence, method     | true | FDR at 5 %  | at 10 %     | at 20 %     | pow. |")
+    print("| -------------------- | ---: | ----------- | ----------- | ----------- | ---: |")
     for key in dict.fromkeys((row["null"], row["method"], row["true_share"]) for row in rows):
         some = {row["level"]: row for row in rows if (row["null"], row["method"], row["true_share"]) == key}
         cells = " | ".join(f"{some[a]['fdr']:.3f} ±{some[a]['two_se']:.2f}" for a in discoveries.LEVELS)
         power = some[LEVEL]["power"]
-        shown = "    -" if power is None else f"{power:5.2f}"
+        shown = "   -" if power is None else f"{power:4.2f}"
         print(f"| {f'{key[0]}, {key[1]}':20} | {key[2]:4.0%} | {cells} | {shown} |")
     faults = [
         f"{row['null']}, {row['method']}: realised {row['fdr']:.3f} at {row['level']:g}, {row['true_share']:.0%} true"
@@ -147,11 +147,11 @@ def _planted(rng: np.random.Generator, args: argparse.Namespace) -> Part:
 def _compared(claims: Iterable[cost.Claim], what: str) -> Part:
     rows = cost.summary(cost.compare(claims))
     print(f"Sequential scoring beside a score of the whole sample: {what}\n")
-    print("| description  | claims | same verdict | asked, median | mean | supported | fixed |")
-    print("| ------------ | -----: | -----------: | ------------: | ---: | --------: | ----: |")
+    print("| description     | claims | agree  | median asked | mean | supported | fixed |")
+    print("| --------------- | -----: | -----: | -----------: | ---: | --------: | ----: |")
     for row in rows:
         print(
-            f"| {row['kind']:12} | {row['claims']:6} | {row['agree']:12.1%} | {row['median_share']:13.0%} |"
+            f"| {row['kind']:15} | {row['claims']:6} | {row['agree']:6.1%} | {row['median_share']:12.0%} |"
             f" {row['mean_share']:4.0%} | {row['supported_sequential']:9.0%} | {row['supported_fixed']:5.0%} |"
         )
     whole = rows[-1]
