@@ -20,7 +20,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(INSTALLED)  ## the README's questions, asked of the built-in models; about an hour on two cores
+bench: $(INSTALLED)  ## the README's questions, asked of the built-in models; takes long
 	$(BIN)/python benchmarks/rule_length.py --subject pycode --corpus stdlib: --units 'mlp:1:0-99' --limit 300 --out rule-length
 	$(BIN)/python benchmarks/shuffled_weights.py --sample 8 --max-tokens 300000
 	$(BIN)/python benchmarks/kill.py --kills 10

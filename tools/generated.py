@@ -9,8 +9,10 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from tools.errors import SubjectError
+
 #: What stands before the first colon of a subject's name -> the module whose `subject_folder` makes it.
-BUILDERS = {"find": "tools.functions"}
+BUILDERS = {"find": "tools.functions", "planted": "tools.planted"}
 
 
 def generated_folder(name: str) -> tuple[str, Path] | None:
@@ -36,19 +38,28 @@ def build_once(folder: Path, fill: Callable[[Path], None]) -> Path:
     """Make a folder in one step: either it is there with all that `fill` writes, or it is not there.
 
     Several processes may build the same folder at once; the first to finish wins, and all have the same content.
+
+    Raises:
+        SubjectError: The cache cannot be written to.
     """
     if folder.is_dir():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:
-        fill(work)
-        work.chmod(0o755)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
         try:
-            work.rename(folder)
-        except OSError:
-            if not folder.is_dir():
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+            fill(work)
+            work.chmod(0o755)
+            try:
+                work.rename(folder)
+            except OSError:
+                if not folder.is_dir():
+                    raise
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except OSError as error:
+        raise SubjectError(
+            f"The subject cannot be built in {folder.parent}: {error.strerror or error}. Set XDG_CACHE_HOME to a "
+            "folder that can be written to."
+        ) from error
     return folder

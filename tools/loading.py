@@ -51,12 +51,6 @@ def find_folder(name_or_path: str) -> tuple[str, Path]:
         if not folder.is_dir():
             raise SubjectError("The built-in model 'pycode' is not in this installation. Install neurogloss again.")
         return "pycode", folder
-    if name_or_path == "planted" or name_or_path.startswith("planted:"):
-        from tools.planted.build import build
-        from tools.planted.spec import planted_spec
-
-        spec = planted_spec(name_or_path)
-        return spec.name, build(spec)
     if (made := generated_folder(name_or_path)) is not None:
         return made
     path = Path(name_or_path).expanduser()

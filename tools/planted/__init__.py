@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tools.planted.build import build
+from tools.planted.build import build, subject_folder
 from tools.planted.concepts import prevalences
 from tools.planted.corpus import documents
 from tools.planted.near import near_misses
@@ -48,4 +48,5 @@ __all__ = [
     "near_misses",
     "planted_spec",
     "prevalences",
+    "subject_folder",
 ]

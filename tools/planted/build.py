@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import shutil
-import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -15,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from tools.errors import SubjectError
+from tools.generated import build_once, cache_folder
 from tools.planted.bulk import Bulk
 from tools.planted.circuits import circuits
 from tools.planted.concepts import concepts
@@ -26,8 +23,8 @@ from tools.planted.latents import NAME, Latents
 from tools.planted.layout import CODE_SIZE, CONTEXT, D_MODEL, LARGE, LOGITS, STEPS, Array, Layout, codes
 from tools.planted.positions import decay_head, step_neurons
 from tools.planted.realise import all_heads, place_codes, realiser
-from tools.planted.spec import PlantedSpec
-from tools.planted.truth import TRUTH_FILE, UnitTruth, write_truth
+from tools.planted.spec import PREFIX, PlantedSpec, planted_spec
+from tools.planted.truth import UnitTruth, write_truth
 from tools.planted.words import BOS, PAD, TOKENS, UNKNOWN
 
 #: Neurons of a layer in the two sizes.
@@ -40,10 +37,10 @@ _FILLED = 12.0
 _MEASURED = 96
 
 
-def cache_folder() -> Path:
-    """Where planted subjects are kept: below ``$XDG_CACHE_HOME``, or ``~/.cache``."""
-    base = os.environ.get("XDG_CACHE_HOME", "").strip()
-    return (Path(base) if base else Path.home() / ".cache") / "neurogloss" / "planted"
+def subject_folder(options: str) -> tuple[str, Path]:
+    """Name and folder of the planted subject with these options; see `planted_spec`."""
+    spec = planted_spec(f"{PREFIX}:{options}")
+    return spec.name, build(spec)
 
 
 def build(spec: PlantedSpec) -> Path:
@@ -54,28 +51,11 @@ def build(spec: PlantedSpec) -> Path:
     Raises:
         SubjectError: The cache cannot be written to.
     """
-    folder = cache_folder() / f"{spec.name}-{_builder()}" / spec.name
-    if (folder / TRUTH_FILE).is_file():
-        return folder
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(prefix=".part-", dir=folder.parent))
-        try:
-            write(spec, part)
-            try:
-                part.rename(folder)
-            except OSError:
-                if not (folder / TRUTH_FILE).is_file():
-                    raise
-                # Somebody else has built the same in the meantime.
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
-    except OSError as error:
-        raise SubjectError(
-            f"The planted subject cannot be built in {folder.parent}: {error.strerror or error}. Set XDG_CACHE_HOME to "
-            "a folder that can be written to."
-        ) from error
-    return folder
+
+    def fill(folder: Path) -> None:
+        write(spec, folder)
+
+    return build_once(cache_folder("planted") / f"{spec.name}-{_builder()}" / spec.name, fill)
 
 
 @cache
