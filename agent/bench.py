@@ -240,4 +240,5 @@ class Bench:
             seed=self.seed(unit, f"explain {polarity}"),
             edges=self.edges(unit),
             promotion=self.promotion(unit),
+            others=tuple(self.null_units(unit)),
         )

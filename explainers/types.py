@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from tools.types import FloatArray, IntArray, Sample, UnitId
+from tools.types import Example, FloatArray, IntArray, Sample, UnitId
 
 if TYPE_CHECKING:
     from tools.heads import EdgeProfile
+    from tools.index import ExampleKind
     from tools.lenses import Promotion
     from tools.subject import Subject
 
@@ -35,6 +36,19 @@ class EvidenceView(Protocol):
 
     def sample(self, unit: UnitId) -> Sample: ...
 
+    def examples(self, unit: UnitId, kind: ExampleKind, n: int, window: int = 24) -> list[Example]:
+        """Windows of tokens to show; `kind` as in `tools.index.ExampleKind`."""
+        ...
+
+    def panel_matrix(self, units: Sequence[UnitId]) -> FloatArray:
+        """Activations of several units at the panel's positions, [n_units, n_panel_positions]."""
+        ...
+
+    @property
+    def panel_index(self) -> tuple[IntArray, IntArray]:
+        """Context and position of each panel position, [n_panel_positions] each."""
+        ...
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -54,6 +68,8 @@ class Evidence:
     """What a head attends to; None for other units."""
     promotion: Promotion | None = None
     """Tokens that the unit's write direction raises and lowers; None when it has none."""
+    others: tuple[UnitId, ...] = ()
+    """Other units of the same group whose activations may be compared, for hard negatives by co-activation."""
 
     @property
     def sign(self) -> float:

@@ -1,0 +1,1 @@
+"""Language models that explain: one client for every call, serving with vLLM, prompts, embeddings."""

@@ -1,0 +1,85 @@
+"""Text as a language model is shown it, and the way back from what it quotes to tokens.
+
+Every token is shown as a piece of its own, so that a place in the shown text belongs to one token. Line breaks and
+other control characters are spelled out, as elsewhere in the project's output, and the brackets that mark tokens
+(« ») are replaced where they occur in the text itself: a corpus can neither forge a mark nor begin a line of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+MARKS = ("«", "»")
+"""Around what is pointed at."""
+_SHOWN = {"\n": "⏎", "\t": "⇥", "\r": "␍", "«": "‹", "»": "›"}
+
+
+def shown(piece: str) -> str:
+    """A token's text on one line."""
+    return "".join(_SHOWN.get(c, c if c.isprintable() or c == " " else f"\\x{ord(c):02x}") for c in piece)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Tokens as they are shown, and where each of them is."""
+
+    text: str
+    starts: tuple[int, ...]
+    """Where each token's piece begins in `text`, without its mark."""
+    ends: tuple[int, ...]
+
+    def tokens_at(self, start: int, end: int) -> list[int]:
+        """Tokens of which something is shown within [start, end) of the text."""
+        return [t for t, (a, b) in enumerate(zip(self.starts, self.ends, strict=True)) if a < end and b > start]
+
+    def find(self, quote: str, occurrence: int = 1) -> list[int]:
+        """Tokens of the n-th occurrence of a quote; none when it is not there so often.
+
+        A quote is taken as it is, then with its marks, quotes and outer spaces stripped.
+        """
+        for wanted in dict.fromkeys((quote, _plain(quote), _plain(quote).strip())):
+            if not wanted:
+                continue
+            at = -1
+            for _ in range(occurrence):
+                at = self.text.find(wanted, at + 1)
+                if at < 0:
+                    break
+            if at >= 0:
+                return self.tokens_at(at, at + len(wanted))
+        return []
+
+
+def show(pieces: Sequence[str], marked: Collection[int] = ()) -> Shown:
+    """Pieces on one line, runs of marked ones within « ».
+
+    Args:
+        pieces: Texts of the tokens.
+        marked: Which of them are pointed at.
+    """
+    wanted = set(marked)
+    text, starts, ends = "", [], []
+    for number, piece in enumerate(pieces):
+        if number in wanted and number - 1 not in wanted:
+            text += MARKS[0]
+        starts.append(len(text))
+        text += shown(piece)
+        ends.append(len(text))
+        if number in wanted and number + 1 not in wanted:
+            text += MARKS[1]
+    return Shown(text, tuple(starts), tuple(ends))
+
+
+def level(value: float, maximum: float) -> int:
+    """An activation on the scale 0 to 10 that is shown: ceil(10 · value / maximum), 0 where it is not positive
+    (Paulo et al. 2024, arXiv 2410.13928)."""
+    if value <= 0 or maximum <= 0:
+        return 0
+    return min(10, -int(-10 * value // maximum))
+
+
+def _plain(quote: str) -> str:
+    for mark in MARKS:
+        quote = quote.replace(mark, "")
+    return shown(quote)

@@ -1,0 +1,1 @@
+"""Explainers and predictors that ask a language model; one file each."""

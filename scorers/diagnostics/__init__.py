@@ -1,0 +1,7 @@
+"""Protocols that test a description by asking a language model, stored under their usual names; one file each."""
+
+from __future__ import annotations
+
+from scorers.diagnostics.types import DIAGNOSTICS, Claim, Diagnostic, Setting
+
+__all__ = ["DIAGNOSTICS", "Claim", "Diagnostic", "Setting"]
