@@ -153,6 +153,7 @@ def lease_next(
             owner=owner,
             lease=row.leases,
             attempt=row.attempts,
+            failures=row.failures,
             stage=row.stage,
             control=row.control,
             control_of=row.control_of,

@@ -60,6 +60,8 @@ class Investigation:
     """Number of this lease: grows each time the unit is leased, so that a stale holder can never write."""
     attempt: int
     """How many attempts were made, this one included; a clean release does not count."""
+    failures: int
+    """How many of them ended in an error."""
     stage: str | None
     """The last stage that an earlier attempt reported."""
     control: str | None = None

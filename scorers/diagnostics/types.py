@@ -38,6 +38,8 @@ class Setting:
     """Other units of the group: for hard negatives by co-activation and for nulls."""
     resamples: int = 1000
     seed: int = 0
+    common_seed: int = 0
+    """Of the windows that are the same for all units of a campaign."""
     near_misses: Sequence[str] = ()
     """Texts that the explainer thought would fire the unit and that do not."""
 
