@@ -27,6 +27,11 @@ class View(Protocol):
     def texts(self) -> Any: ...
 
     @property
+    def window(self) -> int:
+        """Positions in a block, the unit of sampling: block b of a context begins at position b * window."""
+        ...
+
+    @property
     def panel_index(self) -> tuple[IntArray, IntArray]:
         """Context and position of each position of the random panel, [n_panel_positions] each."""
         ...

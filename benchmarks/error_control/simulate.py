@@ -65,6 +65,7 @@ class SimulatedView:
     """A split with one unit, as `scorers` see it: one document a context."""
 
     split = Split.SCORE
+    window = BLOCK
 
     def __init__(self, drawn: Documents, corpus: Corpus, rng: np.random.Generator) -> None:
         self.drawn, self.corpus = drawn, corpus

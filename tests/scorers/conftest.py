@@ -23,6 +23,7 @@ class PlantedView:
     panel_contexts: IntArray
     split: Split = Split.SCORE
     top_k: int = 12
+    window: int = WINDOW
 
     @property
     def texts(self) -> DoubleArray:

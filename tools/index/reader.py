@@ -118,6 +118,11 @@ class SplitView:
         return self._contents.tokens[self._split]
 
     @property
+    def window(self) -> int:
+        """Tokens in a block, the sampling unit: block b of a context begins at position b * window."""
+        return self._contents.window
+
+    @property
     def panel_contexts(self) -> IntArray:
         """The panel's contexts, ascending, [n_panel_contexts]."""
         return self._panel_contexts
