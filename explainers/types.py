@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from tools.types import Example, FloatArray, IntArray, Sample, UnitId
 
 if TYPE_CHECKING:
     from tools.heads import EdgeProfile
-    from tools.index import ExampleKind
     from tools.lenses import Promotion
     from tools.subject import Subject
 
@@ -36,8 +35,10 @@ class EvidenceView(Protocol):
 
     def sample(self, unit: UnitId) -> Sample: ...
 
-    def examples(self, unit: UnitId, kind: ExampleKind, n: int, window: int = 24) -> list[Example]:
-        """Windows of tokens to show; `kind` as in `tools.index.ExampleKind`."""
+    def examples(
+        self, unit: UnitId, kind: Literal["top", "bottom", "quantile", "random"], n: int, window: int = 24
+    ) -> list[Example]:
+        """Windows of `window` tokens to show: the strongest ones of either tail, some of each quantile, or any."""
         ...
 
     def panel_matrix(self, units: Sequence[UnitId]) -> FloatArray:
