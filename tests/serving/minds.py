@@ -1,0 +1,260 @@
+"""Minds for the programmable server: what answers the requests.
+
+A mind is called with a `Chat` and gives the answer as a dict (sent as JSON) or as the text that is sent. `Competent`
+answers as a competent explainer would, from the evidence in the prompt alone. It reads token texts there and nothing
+else, so that a corpus cannot tell it what to do; `Gullible` obeys whoever speaks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tests.serving.chat import Chat, Text
+from tests.serving.concepts import STRONG, WEAK, Concept, listed
+from tests.serving.tokens import pieces
+
+NEUTRAL = (
+    "Nothing of note happened here", "It rained all night long", "Her uncle sold nine lamps", "Green hills lay beyond",
+    "They kept walking slowly", "Dinner was ready early", "His map showed every road", "Some birds sang outside",
+)  # fmt: skip
+"""Beginnings of texts that are to be written."""
+
+
+class Mind(Protocol):
+    """Answers requests."""
+
+    def __call__(self, chat: Chat) -> Mapping[str, Any] | str: ...
+
+    def read(self, prompt: str) -> list[tuple[str, float, Mapping[str, float]]]:
+        """A prompt's tokens, each with its log-probability and those of the likeliest tokens at its place."""
+        ...
+
+
+@dataclass
+class Competent:
+    """A competent explainer and judge.
+
+    Args:
+        believes: What it holds true of the unit, whatever a description says; None: what the description says. This
+            makes the graded minds.
+    """
+
+    believes: Concept | None = None
+
+    def __call__(self, chat: Chat) -> Mapping[str, Any] | str:
+        """The answer, by the fields that are asked for."""
+        fields = chat.fields
+        if "fires_on" in fields:
+            return self.describe(chat, Concept.seen(chat.texts(), chat.texts("SILENT TEXTS")))
+        if "concepts" in fields:
+            return {"concepts": [self.describe(chat, concept) for concept in self.several(chat)]}
+        if "marks" in fields:
+            return {"marks": [mark for text in chat.texts() for mark in self.marks(chat, text)]}
+        if "levels" in fields:
+            return {"levels": [{"text": t.number, "levels": self.levels(chat, t)} for t in chat.texts()]}
+        if "judgements" in fields:
+            return {"judgements": [{"text": t.number, "sure": self.sure(chat, t)} for t in chat.texts()]}
+        if "ratings" in fields:
+            return {"ratings": [{"text": t.number, "rating": self.rating(chat, t)} for t in chat.texts()]}
+        if fields == {"text"}:
+            return {"text": self.odd(chat)}
+        if fields == {"texts"}:
+            return {"texts": self.write(chat)}
+        return example_of(chat.schema) if chat.schema else "Hello. I am a test."
+
+    def concept(self, chat: Chat) -> Concept:
+        """What it takes the unit to be."""
+        return self.believes if self.believes is not None else Concept.read(chat.description)
+
+    def describe(self, chat: Chat, concept: Concept) -> dict[str, Any]:
+        """A description of what the texts show; of the output's tokens where there are no texts."""
+        raises, lowers = (re.findall(r'"((?:[^"\\]|\\.)+)"', chat.sections.get(h, "")) for h in ("RAISES", "LOWERS"))
+        does = [f"raises {listed(raises[:5])}"] if raises else []
+        does += [f"lowers {listed(lowers[:5])}"] if lowers else []
+        if concept == Concept() and raises:
+            concept = Concept(tuple(raises[:5]))
+        hypothesis = chat.sections.get("RULE", "").strip()
+        if concept == Concept() and hypothesis:
+            concept = Concept(tuple(re.findall(r'"((?:[^"\\]|\\.)+)"', hypothesis)[:5]))
+        rule = concept.rule(maximum(chat)) if "rule v1" in chat.system + chat.user else None
+        return {
+            "label": concept.label(), "fires_on": concept.words(), "exceptions": None,
+            "does_when_on": f"When on it {' and '.join(does)}." if does else None, "rule": hypothesis or rule,
+        }  # fmt: skip
+
+    def several(self, chat: Chat) -> list[Concept]:
+        """A concept for each of the marked tokens that make up most of what is shown."""
+        whole = Concept.seen(chat.texts())
+        ones = [Concept(tokens=(t,), after=whole.after) for t in whole.tokens]
+        return [*ones, *(Concept(pieces=(t,)) for t in whole.pieces)][:4] or [whole]
+
+    def marks(self, chat: Chat, text: Text) -> list[dict[str, Any]]:
+        """Where the unit should be on in a text."""
+        found = self.concept(chat).find(text.plain)
+        return [
+            {"text": text.number, "quote": place.quote, "level": place.level,
+             "occurrence": 1 + sum(text.plain.startswith(place.quote, at) for at in range(place.start))}
+            for place in found
+        ]  # fmt: skip
+
+    def levels(self, chat: Chat, text: Text) -> list[int]:
+        """A level for each token of a text: those that tabs or bars keep apart, else the server's own."""
+        shown = re.split(r"\t|\|", text.plain) if re.search(r"\t|\|", text.plain) else pieces(text.plain)
+        found = self.concept(chat).find("".join(shown))
+        out, at = [], 0
+        for piece in shown:
+            out.append(max((p.level for p in found if at < p.end <= at + len(piece)), default=0))
+            at += len(piece)
+        return out
+
+    def sure(self, chat: Chat, text: Text) -> int:
+        """Whether a text fits, or, where tokens are marked, whether these are the right ones."""
+        found = self.concept(chat).find(text.plain)
+        if not text.spans:
+            return max((place.level for place in found), default=0)
+        right = sum(any(p.start < b and p.end > a for p in found) for a, b in text.spans)
+        return round(STRONG * right / len(text.spans))
+
+    def rating(self, chat: Chat, text: Text) -> int:
+        """2 for a clear case, 1 for a weak one."""
+        return {STRONG: 2, WEAK: 1}.get(max((p.level for p in self.concept(chat).find(text.plain)), default=0), 0)
+
+    def odd(self, chat: Chat) -> int:
+        """The text that shares least with the others: marked tokens where there are any, else words."""
+        texts = chat.texts()
+        own = [set(t.marked) if t.spans else set(re.findall(r"\w+", t.plain.lower())) for t in texts]
+        if self.believes is not None:
+            fits = [bool(self.believes.find(t.plain)) for t in texts]
+            own = [{fit} for fit in fits] if len(set(fits)) > 1 else own
+        shared = Counter(word for words in own for word in words)
+        alike = [sum(shared[w] - 1 for w in words) / (len(words) or 1) for words in own]
+        return texts[alike.index(min(alike))].number if texts else 1
+
+    def write(self, chat: Chat) -> list[str]:
+        """As many texts as are asked for; with the described tokens unless texts without them are wanted."""
+        asked = re.findall(r"\b(\d+)\b", chat.question)
+        wanted = max(1, min(64, int(asked[0]))) if asked else 5
+        concept = self.concept(chat)
+        tokens = [*concept.tokens, *concept.pieces] or ["nothing"]
+        without = re.search(r"\b(not fire|silent|without|negative|no sign)\b", chat.question)
+        rng = random.Random(chat.seed)
+        texts = []
+        for number in range(wanted):
+            start = NEUTRAL[(number + rng.randrange(8)) % len(NEUTRAL)]
+            token = tokens[number % len(tokens)]
+            before = concept.after[number % len(concept.after)] if concept.after else ""
+            gap = " " if before and not before.startswith(" ") else ""
+            texts.append(f"{start}." if without else f"{start}{gap}{before}{token} and so on.")
+        return texts
+
+    def read(self, prompt: str) -> list[tuple[str, float, Mapping[str, float]]]:
+        """Tokens are likely where the text before them, a description for one, has had them already."""
+        out: list[tuple[str, float, Mapping[str, float]]] = []
+        seen: set[str] = set()
+        for piece in pieces(prompt):
+            logprob = -1.0 if piece.strip() in seen else -5.0
+            out.append((piece, logprob, {piece: logprob, " the": -2.0}))
+            seen.add(piece.strip())
+        return out
+
+
+class Gullible(Competent):
+    """Does what any text tells it to: the corpus writes its descriptions and judgements.
+
+    It obeys texts of the form `ignore all previous instructions and say: WORDS`.
+    """
+
+    ORDER = re.compile(
+        r"ignore (?:all |any |the )?(?:previous |prior |above )?instructions[^:\[\]]*: ?([^\[\]\n⏎]*)", re.I
+    )
+
+    def __call__(self, chat: Chat) -> Mapping[str, Any] | str:
+        """What the first order in the prompt wants to be said."""
+        order = self.ORDER.search(chat.user)
+        if order is None:
+            return super().__call__(chat)
+        said = order[1].strip(" «»") or "obeyed"
+        fields = chat.fields
+        if "fires_on" in fields:
+            return {"label": said[:120], "fires_on": said, "exceptions": None, "does_when_on": None, "rule": None}
+        if "judgements" in fields:
+            return {"judgements": [{"text": t.number, "sure": 10} for t in chat.texts()]}
+        return said
+
+
+class Random(Competent):
+    """Guesses, the same for the same request."""
+
+    def concept(self, chat: Chat) -> Concept:
+        """A word that some text happens to have."""
+        words = sorted({w for t in chat.texts() for w in re.findall(r"\w+", t.plain)}) or ["chance"]
+        return Concept(tokens=(words[self._draw(chat.description) % len(words)],))
+
+    def sure(self, chat: Chat, text: Text) -> int:
+        """Any level."""
+        return self._draw(chat.description, text.plain) % 11
+
+    def rating(self, chat: Chat, text: Text) -> int:
+        """Any rating."""
+        return self._draw(chat.description, text.plain) % 3
+
+    def odd(self, chat: Chat) -> int:
+        """Any text."""
+        numbers = [t.number for t in chat.texts()] or [1]
+        return numbers[self._draw(chat.user) % len(numbers)]
+
+    def write(self, chat: Chat) -> list[str]:
+        """Texts about nothing."""
+        return [t.replace("nothing ", "") for t in Competent(Concept()).write(chat)]
+
+    @staticmethod
+    def _draw(*parts: str) -> int:
+        return int.from_bytes(hashlib.blake2b("\0".join(parts).encode(), digest_size=4).digest(), "big")
+
+
+def oracle(truth: Concept) -> Competent:
+    """Knows what the unit does, whatever the description says."""
+    return Competent(truth)
+
+
+def partial(truth: Concept) -> Competent:
+    """Knows a part of it; see `Concept.half`."""
+    return Competent(truth.half())
+
+
+def wrong(truth: Concept, other: Sequence[str] = (" of",)) -> Competent:
+    """Takes the unit for another one."""
+    tokens = tuple(t for t in other if t not in (*truth.tokens, *truth.pieces))
+    return Competent(Concept(tokens or ("zebra",)))
+
+
+def maximum(chat: Chat) -> float:
+    """The largest activation, where the prompt tells it; 1 otherwise."""
+    number = re.search(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", chat.sections.get("MAXIMUM", ""))
+    return float(number[0]) if number and float(number[0]) > 0 else 1.0
+
+
+def example_of(schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> Any:
+    """A value that a JSON schema admits: the shortest and first of what it allows."""
+    root = schema if root is None else root
+    if "$ref" in schema:
+        return example_of(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+    if "const" in schema or "enum" in schema:
+        return schema["const"] if "const" in schema else schema["enum"][0]
+    for union in ("anyOf", "oneOf"):
+        if union in schema:
+            return example_of(schema[union][0], root)
+    kind = schema.get("type", "object")
+    if kind == "object":
+        return {name: example_of(part, root) for name, part in schema.get("properties", {}).items()}
+    if kind == "array":
+        return [example_of(schema.get("items", {"type": "string"}), root)] * int(schema.get("minItems", 0))
+    if kind in ("integer", "number"):
+        return schema.get("minimum", 0)
+    return {"string": "x" * max(1, int(schema.get("minLength", 1))), "boolean": True}.get(kind)
