@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,9 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, 
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 if TYPE_CHECKING:
+    from explainers.llm.kit import LlmKit
+    from explainers.llm.types import MemoryAccount
+    from tests.serving import ProgrammableServer
     from tools.subject import Subject
 
 SHARED = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
@@ -90,3 +94,37 @@ def tiny_corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"id": f"d{i:03}", "text": f"{i} " + TEXTS[i] + TEXTS[(7 * i + 3) % 400]} for i in range(400)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+@pytest.fixture
+def llm_server() -> Iterator[ProgrammableServer]:
+    """A server that answers as a competent explainer; see `tests.serving` for what else it can be made to do."""
+    from tests.serving import ProgrammableServer
+
+    with ProgrammableServer() as server:
+        yield server
+
+
+@pytest.fixture
+def llm_account() -> Iterator[MemoryAccount]:
+    """An account that the calls of a test are charged to."""
+    from explainers.llm.accounts import charged_to
+    from explainers.llm.types import MemoryAccount
+
+    account = MemoryAccount()
+    with charged_to(account):
+        yield account
+
+
+@pytest.fixture
+def llm_kit(llm_server: ProgrammableServer, llm_account: MemoryAccount) -> Iterator[LlmKit]:
+    """The package's prompts and likeness in words, over a client of `llm_server`; calls go to `llm_account`."""
+    from explainers.llm.client import LlmClient
+    from explainers.llm.endpoints import parse_endpoint
+    from explainers.llm.kit import LlmKit
+    from explainers.llm.likeness import likeness_for
+    from explainers.llm.prompts import Prompts
+
+    endpoint = parse_endpoint(f"vllm:{llm_server.model}@{llm_server.url}")
+    with LlmClient([endpoint], timeout=10.0) as llm:
+        yield LlmKit(llm, Prompts(), likeness_for(None))

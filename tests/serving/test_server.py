@@ -65,7 +65,7 @@ def client(server: ProgrammableServer) -> openai.OpenAI:
 
 def ask(server: ProgrammableServer, user: str = EXPLAIN, **body: Any) -> httpx.Response:
     whole = {**chat(user, Described).body, "model": server.model, **body}
-    return httpx.post(f"{server.url}/chat/completions", json=whole, timeout=body.pop("timeout", 5))
+    return httpx.post(f"{server.url}/chat/completions", json=whole, timeout=5)
 
 
 def test_a_chat_under_a_schema_is_answered_in_the_form_and_billed(
@@ -126,7 +126,7 @@ def test_prompt_logprobs_come_for_each_token_but_the_first(server: ProgrammableS
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_fault_happens_and_only_full_answers_are_billed(server: ProgrammableServer, kind: str) -> None:
     server.faults = Faults(1.0, (kind,), hang=0.1)
-    extra = {"logprobs": True} if kind == "no logprobs" else {}
+    extra: dict[str, Any] = {"logprobs": True} if kind == "no logprobs" else {}
     if kind in ("hang", "reset"):
         with pytest.raises(httpx.RemoteProtocolError):
             ask(server, **extra)
