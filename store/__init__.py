@@ -22,6 +22,7 @@ from store.canonical import campaign_content, content_hash, differences
 from store.closing import close_campaign
 from store.database import Database, open_database
 from store.errors import LeaseLostError, SealBrokenError, StoreError
+from store.llm_calls import find_call, find_replayed, record_calls
 from store.openings import record_opening
 from store.queries import (
     best_descriptions,
@@ -31,6 +32,7 @@ from store.queries import (
     control_rows,
     find_units,
     list_campaigns,
+    llm_costs,
     unit_page,
 )
 from store.search import search_text
@@ -53,15 +55,19 @@ __all__ = [
     "create_campaign",
     "differences",
     "fail",
+    "find_call",
+    "find_replayed",
     "find_units",
     "finish",
     "get_campaign",
     "heartbeat",
     "lease_next",
     "list_campaigns",
+    "llm_costs",
     "open_database",
     "progress",
     "reclaim",
+    "record_calls",
     "record_opening",
     "register_corpus",
     "register_dictionary",

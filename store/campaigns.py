@@ -9,7 +9,7 @@ twice, however late a stale worker wakes up.
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from store import schema, writes
 from store.database import Database, database_time
 from store.errors import LeaseLostError, StoreError
-from store.records import INVESTIGATION_STATUSES, Cost, InvestigationResult, LlmCallRecord, UnitRecord
+from store.records import INVESTIGATION_STATUSES, Cost, InvestigationResult, UnitRecord
 from store.work import Campaign, CampaignProgress, ControlRecord, Investigation
 
 #: A unit is begun at most this often. Generous, since a killed process takes all units down that it held, and at most
@@ -248,19 +248,22 @@ def fail(
     *,
     retry: bool,
     cost: Cost = Cost(),
-    llm_calls: Sequence[LlmCallRecord] = (),
     max_failures: int = MAX_FAILURES,
 ) -> bool:
     """Record that the attempt failed and what it cost; returns whether the unit will be tried again.
 
-    It will if `retry` says that trying again may help, and it has not failed `max_failures` times.
+    It will if `retry` says that trying again may help, and it has not failed `max_failures` times since it was queued
+    or last put back by `retry_failed`.
 
     Raises:
         LeaseLostError: the lease is somebody else's by now, or the unit is finished already; nothing is written.
     """
     with db.transaction() as session:
-        failures = 1 + session.scalars(sa.select(_Row.failures).where(_Row.id == investigation.id)).one()
-        again = retry and failures < max_failures
+        before, forgiven = session.execute(
+            sa.select(_Row.failures, _Row.forgiven).where(_Row.id == investigation.id)
+        ).one()
+        failures = 1 + before
+        again = retry and failures - forgiven < max_failures
         update_held(
             session,
             investigation,
@@ -272,7 +275,6 @@ def fail(
             finished_at=None if again else schema.utc_now(),
             **_spent(cost),
         )
-        writes.write_llm_calls(session, investigation.id, llm_calls)
     return again
 
 
@@ -283,7 +285,7 @@ def retry_failed(db: Database, campaign_id: int) -> int:
             session,
             sa.update(_Row)
             .where(_Row.campaign_id == campaign_id, _Row.status == "failed")
-            .values(status="pending", attempts=0, failures=0, finished_at=None),
+            .values(status="pending", attempts=0, forgiven=_Row.failures, finished_at=None),
         )
         if count:
             session.execute(
@@ -306,17 +308,22 @@ def progress(db: Database, campaign_id: int) -> CampaignProgress:
                 sa.func.sum(_Row.seconds),
                 sa.func.sum(_Row.tool_calls),
                 sa.func.sum(_Row.tokens),
+                sa.func.sum(_Row.llm_calls),
+                sa.func.sum(_Row.dollars),
             )
             .where(_Row.campaign_id == campaign_id)
             .group_by(real, _Row.status)
         ).all()
     counts = {(bool(row[0]), row[1]): int(row[2]) for row in rows}
+    dollars = [float(row[7]) for row in rows if row[7] is not None]
     controls = {status: number for (asked_for, status), number in counts.items() if not asked_for}
     return CampaignProgress(
         **{status: counts.get((True, status), 0) for status in INVESTIGATION_STATUSES},
         seconds=float(sum(row[3] for row in rows)),
         tool_calls=int(sum(row[4] for row in rows)),
         tokens=int(sum(row[5] for row in rows)),
+        llm_calls=int(sum(row[6] for row in rows)),
+        dollars=sum(dollars) if dollars else None,
         controls=sum(controls.values()),
         controls_left=controls.get("pending", 0) + controls.get("leased", 0),
     )
@@ -338,6 +345,7 @@ def _give_up(session: Session, which: sa.ColumnElement[bool], max_attempts: int,
         .where(which, _Row.attempts >= max_attempts)
         .values(
             status="failed",
+            failures=_Row.failures + 1,
             reason=f"given up after {max_attempts} attempts: each time its process ended, or hung, before it was done",
             lease_owner=None,
             lease_until=None,
@@ -351,7 +359,6 @@ def _spent(cost: Cost) -> dict[str, Any]:
     return {
         "seconds": _Row.seconds + cost.seconds,
         "tool_calls": _Row.tool_calls + cost.tool_calls,
-        "tokens": _Row.tokens + cost.tokens,
     }
 
 

@@ -1,7 +1,9 @@
 """What a campaign found, free of how it came about: to tell whether two databases say the same.
 
-Left out: row ids, moments, costs, attempts, owners, paths, and the order in which investigations ended. A campaign
-that was killed and resumed, or replayed elsewhere, has the same content as one that ran through, and the same hash.
+Left out: row ids, moments, costs, attempts, owners, paths, and the order in which investigations ended. Of calls to
+language models only those of the last attempt count, without what a server puts into an answer to tell it from others.
+A campaign that was killed and resumed, or replayed elsewhere, has the same content as one that ran through, and the
+same hash.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ _SCORE = (
     "p_value", "e_value", "q_value", "unparseable", "headline",
 )  # fmt: skip
 _OPENING = ("claim", "polarity", "version", "split")
-_CALL = ("position", "purpose", "model", "request_hash", "response", "status", "error")
+_CALL = ("purpose", "asker", "polarity", "model", "request_hash", "status", "error")
+#: Parts of a response that differ from answer to answer though the answers say the same.
+_PASSING = ("id", "created", "usage", "system_fingerprint", "service_tier")
 
 
 def campaign_content(db: Database, name: str) -> dict[str, Any]:
@@ -125,6 +129,9 @@ def _investigation(session: Session, work: schema.Investigation, unit: schema.Un
                 ),
             }
         )
+    # A failed attempt is followed by one with another salt, or by none.
+    last = work.failures - (work.status == "failed")
+    calls = [call for call in belonging(schema.LlmCall) if call.salt == last]
     return {
         "status": work.status,
         "reason": work.reason,
@@ -136,8 +143,17 @@ def _investigation(session: Session, work: schema.Investigation, unit: schema.Un
         "experiments": _sorted(experiments),
         "descriptions": _sorted(descriptions),
         "openings": _sorted(_picked(row, _OPENING) for row in belonging(schema.Opening)),
-        "llm_calls": _sorted(_picked(row, _CALL) for row in belonging(schema.LlmCall)),
+        "llm_calls": _sorted({**_picked(call, _CALL), "response": _said(call.response)} for call in calls),
     }
+
+
+def _said(response: Any) -> Any:
+    """A response without what passes."""
+    if isinstance(response, dict):
+        return {key: _said(value) for key, value in response.items() if key not in _PASSING}
+    if isinstance(response, list):
+        return [_said(value) for value in response]
+    return response
 
 
 def _picked(row: Any, names: tuple[str, ...]) -> dict[str, Any]:

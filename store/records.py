@@ -288,25 +288,37 @@ class LlmCallRecord:
     response: Json | None = None
     status: str = "done"
     error: str | None = None
+    asker: str | None = None
+    """Name of the explainer, predictor or scorer that asked."""
+    polarity: str | None = None
+    """Of the claim that it was for; None where it was for the unit as a whole."""
+    salt: int = 0
+    """How many attempts at the investigation had failed before the one that asked."""
     cached: bool = False
+    """The answer was known already. What is told of its cost is not kept: nothing was spent."""
+    attempts: int = 1
+    """Times it was sent."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+    """Of the prompt's, those that the server took from its prefix cache."""
     seconds: float = 0.0
     cost_usd: float | None = None
+    """None where no price is known."""
 
     def __post_init__(self) -> None:
         _check("the status of a call", self.status, EXPERIMENT_STATUSES)
+        if self.polarity is not None:
+            _check("the polarity of a call", self.polarity, POLARITIES)
         _check_finite(self, "seconds", "cost_usd")
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an investigation used."""
+    """What an attempt used, but for calls to language models: those are recorded one by one (`store.llm_calls`)."""
 
     seconds: float = 0.0
     tool_calls: int = 0
-    tokens: int = 0
-    """Tokens of language-model calls, prompt and completion."""
 
     def __post_init__(self) -> None:
         _check_finite(self, "seconds")
@@ -321,7 +333,6 @@ class InvestigationResult:
     hypotheses: Sequence[HypothesisRecord] = ()
     experiments: Sequence[ExperimentRecord] = ()
     descriptions: Sequence[DescriptionRecord] = ()
-    llm_calls: Sequence[LlmCallRecord] = ()
     cost: Cost = Cost()
     skipped: str | None = None
     """Why there was nothing to investigate (a dead, dense or duplicate unit); makes the status 'skipped'."""

@@ -38,6 +38,10 @@ class CampaignRow:
     seconds: float
     tool_calls: int
     tokens: int
+    """Of calls to language models that were sent: answers that were known already cost nothing."""
+    llm_calls: int
+    dollars: float | None
+    """None where no price is known."""
     descriptions: int
     supported: int
 
@@ -316,7 +320,10 @@ class InvestigationRow:
     seconds: float
     tool_calls: int
     tokens: int
+    """Of calls to language models that were sent: answers that were known already cost nothing."""
     llm_calls: int
+    dollars: float | None
+    """None where no price is known."""
     started_at: str | None
     finished_at: str | None
     control: str | None

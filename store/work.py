@@ -61,7 +61,7 @@ class Investigation:
     attempt: int
     """How many attempts were made, this one included; a clean release does not count."""
     failures: int
-    """How many of them ended in an error."""
+    """How many attempts failed, those before `retry_failed` among them: it only grows."""
     stage: str | None
     """The last stage that an earlier attempt reported."""
     control: str | None = None
@@ -98,6 +98,11 @@ class CampaignProgress:
     seconds: float
     tool_calls: int
     tokens: int
+    """Of calls to language models, prompt and completion, as they were spent: an answer that was known costs none."""
+    llm_calls: int = 0
+    """Those that were sent."""
+    dollars: float | None = None
+    """Spent on them; None where no price is known."""
     controls: int = 0
     """Blind controls in the queue, finished or not."""
     controls_left: int = 0

@@ -155,8 +155,7 @@ def _unit(row: schema.Unit, owner: schema.Subject) -> UnitRow:
 
 def _investigations(session: Session, unit_id: int, campaign: str | None) -> list[InvestigationRow]:
     job, name = schema.Investigation, schema.Campaign.name
-    calls = sa.select(sa.func.count()).where(schema.LlmCall.investigation_id == job.id).correlate(job).scalar_subquery()
-    query = sa.select(job, schema.Campaign, calls).join(schema.Campaign).where(job.unit_id == unit_id)
+    query = sa.select(job, schema.Campaign).join(schema.Campaign).where(job.unit_id == unit_id)
     if campaign is not None:
         query = query.where(name == campaign)
     return [
@@ -172,13 +171,14 @@ def _investigations(session: Session, unit_id: int, campaign: str | None) -> lis
             seconds=row.seconds,
             tool_calls=row.tool_calls,
             tokens=row.tokens,
-            llm_calls=n_calls,
+            llm_calls=row.llm_calls,
+            dollars=row.dollars,
             started_at=moment(row.started_at),
             finished_at=moment(row.finished_at),
             control=row.control,
             control_of=row.control_of,
         )
-        for row, owner, n_calls in session.execute(query.order_by(job.id.desc()))
+        for row, owner in session.execute(query.order_by(job.id.desc()))
     ]
 
 

@@ -39,6 +39,19 @@ class UtcDateTime(sa.types.TypeDecorator[dt.datetime]):
         return value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
 
 
+class SafeText(sa.types.TypeDecorator[str]):
+    """Text from models and corpora, of which nothing is lost and nothing stops a transaction: the NUL character, which
+    Postgres refuses, and lone surrogates, which no database can encode, are spelled out (``\\x00``, ``\\ud800``)."""
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        if value is None or (value.isascii() and "\x00" not in value):
+            return value
+        return value.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
+
+
 def utc_now() -> dt.datetime:
     """The present moment, aware of its zone."""
     return dt.datetime.now(dt.UTC)
@@ -53,7 +66,7 @@ class Base(DeclarativeBase):
         list[str]: sa.JSON,
         list[float]: sa.JSON,
         dt.datetime: UtcDateTime,
-        str: sa.Text,
+        str: SafeText,
         float: sa.Double,
     }
 

@@ -56,12 +56,16 @@ class Investigation(Base):
     reason: Mapped[str | None]
     attempts: Mapped[int] = mapped_column(default=0)
     failures: Mapped[int] = mapped_column(default=0)
+    forgiven: Mapped[int] = mapped_column(default=0)
+    """Of these, those that no longer count, since failed investigations were put back."""
     leases: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[str | None]
     lease_until: Mapped[dt.datetime | None]
     seconds: Mapped[float] = mapped_column(default=0.0)
     tool_calls: Mapped[int] = mapped_column(default=0)
     tokens: Mapped[Big] = mapped_column(default=0)
+    llm_calls: Mapped[int] = mapped_column(default=0)
+    dollars: Mapped[float | None]
     control: Mapped[str | None]
     """What kind of blind control it is; null for the work on a unit that was asked for."""
     control_of: Mapped[str | None]
@@ -93,17 +97,21 @@ class Opening(Base):
 
 
 class LlmCall(Base):
-    """One request to a language model."""
+    """One request to a language model, kept once for each investigation that made it; its cost is what was spent."""
 
     __tablename__ = "llm_calls"
-    __table_args__ = (one_of("status", EXPERIMENT_STATUSES),)
+    __table_args__ = (
+        sa.Index("ix_llm_calls_once", "investigation_id", "request_hash", unique=True),
+        one_of("status", EXPERIMENT_STATUSES),
+        one_of("polarity", POLARITIES),
+    )
 
     id: Mapped[Key]
-    investigation_id: Mapped[int | None] = mapped_column(
-        sa.ForeignKey("investigations.id", ondelete="CASCADE"), index=True
-    )
-    position: Mapped[int]
+    investigation_id: Mapped[int | None] = mapped_column(sa.ForeignKey("investigations.id", ondelete="CASCADE"))
     purpose: Mapped[str]
+    asker: Mapped[str | None]
+    polarity: Mapped[str | None]
+    salt: Mapped[int]
     model: Mapped[str]
     request_hash: Mapped[str] = mapped_column(index=True)
     request: Mapped[dict[str, Any]]
@@ -111,8 +119,10 @@ class LlmCall(Base):
     status: Mapped[str]
     error: Mapped[str | None]
     cached: Mapped[bool]
+    attempts: Mapped[int]
     prompt_tokens: Mapped[Big]
     completion_tokens: Mapped[Big]
+    cached_tokens: Mapped[Big]
     seconds: Mapped[float]
     cost_usd: Mapped[float | None]
     created_at: Mapped[Created]

@@ -38,7 +38,7 @@ current_descriptions = _described("current_descriptions")
 best_descriptions = _described("best_descriptions", sa.Column("place", sa.Integer))
 _COUNTS = (
     "campaign_id", "investigations", "pending", "leased", "done", "failed", "skipped", "controls", "tool_calls",
-    "tokens", "descriptions", "supported",
+    "tokens", "llm_calls", "descriptions", "supported",
 )  # fmt: skip
 campaign_summary = sa.Table(
     "campaign_summary",
@@ -46,5 +46,5 @@ campaign_summary = sa.Table(
     *(sa.Column(column, sa.Text) for column in ("campaign", "subject", "status")),
     *(sa.Column(column, sa.BigInteger) for column in _COUNTS),
     *(sa.Column(column, UtcDateTime) for column in ("created_at", "finished_at")),
-    sa.Column("seconds", sa.Double),
+    *(sa.Column(column, sa.Double) for column in ("seconds", "dollars")),
 )

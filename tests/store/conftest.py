@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from alembic import command
 
 import store
+from store import migrate
 from store.records import (
     CorpusRecord,
     Cost,
@@ -20,7 +24,6 @@ from store.records import (
     HypothesisRecord,
     IndexRecord,
     InvestigationResult,
-    LlmCallRecord,
     ObservationRecord,
     ScoreRecord,
     SubjectRecord,
@@ -73,6 +76,32 @@ def bench(_template: Bench, tmp_path: Path) -> Iterator[Bench]:
 @pytest.fixture(scope="session")
 def copy() -> Callable[[Bench, Path], Bench]:
     return reopened
+
+
+@pytest.fixture(scope="session")
+def older() -> Callable[[Path, Path, str], None]:
+    return make_older
+
+
+def make_older(path: Path, source: Path, revision: str) -> None:
+    """A database as an earlier release left it: of an older revision, with the rows of another as far as they fit."""
+    engine = sa.create_engine(f"sqlite:///{path}")
+    with engine.begin() as connection:
+        config = migrate._config()
+        config.attributes.update(connection=connection, version_table=migrate.VERSION_TABLE)
+        command.upgrade(config, revision)
+    engine.dispose()
+    with sqlite3.connect(path) as connection:
+        connection.execute("ATTACH ? AS source", (str(source),))
+        tables = [row[0] for row in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
+        for table in tables:
+            if table.startswith(("descriptions_fts", migrate.VERSION_TABLE, "sqlite_")):
+                continue
+            now = {row[1] for row in connection.execute(f"PRAGMA source.table_info({table})")}
+            columns = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})") if row[1] in now]
+            named = ", ".join(columns)
+            connection.execute(f"INSERT INTO main.{table} ({named}) SELECT {named} FROM source.{table}")
+        assert connection.execute("SELECT count(*) FROM main.scores").fetchone()[0] > 0
 
 
 @pytest.fixture(scope="session")
@@ -130,7 +159,6 @@ def make_result(
                 scores=[score, ScoreRecord("pearson", "score", "rule", "p1", 0.7, headline=True)],
             )
         ],
-        "llm_calls": [LlmCallRecord("propose", "m", "r1", {"messages": []}, {"text": "ok"}, prompt_tokens=10)],
-        "cost": Cost(seconds=1.5, tool_calls=4, tokens=10),
+        "cost": Cost(seconds=1.5, tool_calls=4),
     }  # fmt: skip
     return InvestigationResult(**{**values, **changes})

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 import store
 from store import schema
-from store.records import Cost, InvestigationResult, LlmCallRecord, UnitRecord
+from store.records import Cost, InvestigationResult, UnitRecord
 from store.work import CampaignProgress
 
 
@@ -55,11 +55,11 @@ def test_finish_writes_everything_in_one_go(bench: Any, result: Callable[..., In
     job = lease(bench)
     store.finish(bench.db, job, result(job.unit))
     tables = (schema.Example, schema.Hypothesis, schema.Experiment, schema.Observation, schema.Description,
-              schema.Score, schema.LlmCall)  # fmt: skip
-    assert [rows(bench, table) for table in tables] == [3, 2, 2, 2, 1, 2, 1]
+              schema.Score)  # fmt: skip
+    assert [rows(bench, table) for table in tables] == [3, 2, 2, 2, 1, 2]
     progress = counts(bench)
     assert (progress.done, progress.pending, progress.leased) == (1, 7, 0)
-    assert (progress.seconds, progress.tool_calls, progress.tokens) == (1.5, 4, 10)
+    assert (progress.seconds, progress.tool_calls, progress.tokens) == (1.5, 4, 0)
     assert (progress.total, progress.remaining) == (8, 7)
 
 
@@ -158,16 +158,16 @@ def test_a_unit_that_kills_its_workers_is_given_up_and_does_not_stop_the_rest(be
 
 def test_failures_are_retried_within_limits_then_kept_with_their_reason(bench: Any) -> None:
     outcomes = []
-    call = LlmCallRecord("propose", "m", "r1", {}, status="failed", error="500")
     for _ in range(3):
         job = next(one for one in iter(lambda: lease(bench), None) if one.unit == "mlp:1:0")
-        outcomes.append(store.fail(bench.db, job, "HTTP 500", retry=True, cost=Cost(1.0, 1, 5), llm_calls=[call]))
+        outcomes.append(store.fail(bench.db, job, "HTTP 500", retry=True, cost=Cost(1.0, 1)))
     assert outcomes == [True, True, False]
-    assert (counts(bench).failed, counts(bench).seconds, counts(bench).tokens) == (1, 3.0, 15)
-    assert rows(bench, schema.LlmCall) == 3
+    assert (counts(bench).failed, counts(bench).seconds, counts(bench).tool_calls) == (1, 3.0, 3)
     assert store.campaign_summary(bench.db, "first").failures[0].reason == "HTTP 500"
     assert store.retry_failed(bench.db, bench.campaign_id) == 1
-    assert lease(bench).unit == "mlp:1:0"
+    again = lease(bench)
+    assert (again.unit, again.failures) == ("mlp:1:0", 3)
+    assert store.fail(bench.db, again, "HTTP 500", retry=True), "it has its three tries once more"
 
 
 def test_a_hopeless_failure_is_not_retried(bench: Any) -> None:

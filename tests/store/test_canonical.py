@@ -16,7 +16,7 @@ def run(bench: Any, result: Callable[..., InvestigationResult], order: int, **ch
     random.Random(order).shuffle(jobs)
     for job in jobs:
         store.record_opening(bench.db, job, claim="claim-1", polarity="+", split="score")
-        store.finish(bench.db, job, result(job.unit, cost=Cost(order, order, order), **changes))
+        store.finish(bench.db, job, result(job.unit, cost=Cost(order, order), **changes))
 
 
 def test_the_content_does_not_depend_on_order_costs_or_attempts(

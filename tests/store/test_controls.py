@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from alembic import command
 
 import store
-from store import migrate
 from store.records import InvestigationResult, UnitRecord
 from store.work import ControlRecord
 
@@ -84,7 +81,7 @@ def test_evidence_has_a_record_for_each_claim_and_controls_come_last(bench: Any,
     assert (unit.control, unit.control_of, unit.group, unit.kind) == (None, None, "mlp:1", "mlp")
     assert unit.scores["weighted_f1"].value == pytest.approx(0.8)
     assert unit.scores["weighted_f1"].headline
-    assert (unit.status, unit.seconds, unit.tool_calls, unit.tokens) == ("done", 1.5, 4, 10)
+    assert (unit.status, unit.seconds, unit.tool_calls, unit.tokens) == ("done", 1.5, 4, 0)
     assert store.campaign_evidence(bench.db, "first", controls=False) == rows[:-1]
     [row] = store.control_rows(bench.db, "first")
     assert (row.control, row.control_of, row.verdicts, row.accepted) == ("swapped", "mlp:1:2", {"+": "supported"}, True)
@@ -142,38 +139,18 @@ def test_what_is_no_control_is_refused(control: str, unit: str) -> None:
         ControlRecord(UnitRecord(unit), control, "mlp:1:2")
 
 
-def test_a_database_from_before_controls_opens_with_all_that_it_holds(bench: Any, result: Results) -> None:
+def test_a_database_from_before_controls_opens_with_all_that_it_holds(
+    bench: Any, result: Results, older: Callable[[Path, Path, str], None]
+) -> None:
     """Rows of the older schema survive the change of their table, and those that refer to them too."""
     work(bench, result)
     wanted = store.campaign_evidence(bench.db, "first")
     bench.db.close()
     old = Path(bench.db.url).with_name("old.db")
-    _make_old(old, Path(bench.db.url))
+    older(old, Path(bench.db.url), "0003")
     with store.open_database(old) as db:
         assert store.campaign_evidence(db, "first") == wanted
         summary = store.campaign_summary(db, "first")
         assert (summary.campaign.investigations, summary.campaign.controls, summary.outcome) == (8, 0, None)
         assert len(store.best_descriptions(db, limit=None)) == 8
         assert len(store.search_text(db, "unit")) == 8
-
-
-def _make_old(path: Path, source: Path) -> None:
-    """A database as it was left by the release before: revision 0003, with the rows of another."""
-    engine = sa.create_engine(f"sqlite:///{path}")
-    with engine.begin() as connection:
-        config = migrate._config()
-        config.attributes.update(connection=connection, version_table=migrate.VERSION_TABLE)
-        command.upgrade(config, "0003")
-    engine.dispose()
-    new = {"investigations": {"control", "control_of"}, "campaigns": {"outcome"}}
-    with sqlite3.connect(path) as connection:
-        connection.execute("ATTACH ? AS source", (str(source),))
-        tables = [row[0] for row in connection.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")]
-        for table in tables:
-            if table.startswith(("descriptions_fts", migrate.VERSION_TABLE, "sqlite_")):
-                continue
-            columns = [row[1] for row in connection.execute(f"PRAGMA main.table_info({table})")]
-            assert not new.get(table, set()) & set(columns), "not the older schema"
-            named = ", ".join(columns)
-            connection.execute(f"INSERT INTO main.{table} ({named}) SELECT {named} FROM source.{table}")
-        assert connection.execute("SELECT count(*) FROM main.scores").fetchone()[0] > 0

@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 
 import store
 from store import migrate, schema
-from store.records import InvestigationResult
+from store.records import InvestigationResult, LlmCallRecord
 
 pgserver = pytest.importorskip("pgserver", reason="pgserver is not installed")
 pytest.importorskip("psycopg", reason="psycopg is not installed")
@@ -93,6 +93,40 @@ def test_search_finds(finished: Any, text: str) -> None:
 @pytest.mark.parametrize("text", ["", "zebra", "'", "a' | 'b", "!!", "cat & !dog", "\x00", "\\", "'':*", "('the"])
 def test_operators_and_quotes_are_only_text(finished: Any, text: str) -> None:
     assert len(store.search_text(finished.db, text)) <= 20
+
+
+def test_calls_are_kept_once_and_what_was_spent_is_exact(server: Any, make: Callable[..., Any]) -> None:
+    server.psql("CREATE DATABASE calls;")
+    url = str(server.get_uri(database="calls"))
+    bench = make(url, UNITS[:4])
+    jobs = [store.lease_next(bench.db, bench.campaign_id, "me", 60) for _ in range(4)]
+
+    def call(name: str, answer: str | None) -> LlmCallRecord:
+        response = None if answer is None else {"text": answer, "logprob": float("-inf")}
+        status, error = ("failed", "CallError: \x00 \ud800") if answer is None else ("done", None)
+        return LlmCallRecord(
+            "explain", "m", name, {}, response, status, error, polarity="+", prompt_tokens=10, completion_tokens=2,
+            cost_usd=0.5,
+        )  # fmt: skip
+
+    def work(number: int) -> None:
+        for i in range(20):
+            own, first = jobs[(number + i) % 4], jobs[0]
+            assert own is not None
+            assert first is not None
+            answers = [(own.id, call(f"{number}-{i}", "yes")), (first.id, call("shared", "yes" if i else None))]
+            store.record_calls(bench.db, answers)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(8)))
+    now = store.progress(bench.db, bench.campaign_id)
+    assert (now.llm_calls, now.tokens, now.dollars) == (161, 320 * 12, 160.0)
+    [total] = store.llm_costs(bench.db, "first", ())
+    assert (total.calls, total.attempts, total.tokens, total.dollars) == (161, 320, 320 * 12, 160.0)
+    found = store.find_call(bench.db, "shared")
+    assert found is not None
+    assert (found.response, found.status, found.error) == ({"text": "yes", "logprob": "-inf"}, "done", None)
+    bench.db.close()
 
 
 def test_reading_only_newer_and_unreachable_servers_are_told(server: Any, finished: Any) -> None:

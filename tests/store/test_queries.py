@@ -152,7 +152,7 @@ def test_a_unit_page_tells_all_and_is_ready_for_json(filled: Any) -> None:
     assert [row.activation for row in page.examples] == [3.5, 2.5, 1.5]
     assert page.examples[0].tokens == [" the", " cat"]
     job = page.investigations[0]
-    assert (job.campaign, job.status, job.seconds, job.tool_calls, job.llm_calls) == ("first", "done", 1.5, 4, 1)
+    assert (job.campaign, job.status, job.seconds, job.tool_calls, job.llm_calls) == ("first", "done", 1.5, 4, 0)
     assert str(job.finished_at).endswith("Z")
 
 
