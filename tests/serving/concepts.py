@@ -126,6 +126,9 @@ class Concept:
             token = re.sub(r"\\(.)", r"\1", token).replace("␣", " ")
             if token and token not in parts[meaning]:
                 parts[meaning].append(token)
+        # A label may name a token plainly of which more is said later.
+        told = {t for name in ("pieces", "weak", "not") for t in parts[name]}
+        parts["tokens"] = [t for t in parts["tokens"] if t not in told]
         return cls(*(tuple(parts[name]) for name in ("tokens", "pieces", "weak", "after")))
 
     @classmethod

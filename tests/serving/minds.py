@@ -8,6 +8,7 @@ else, so that a corpus cannot tell it what to do; `Gullible` obeys whoever speak
 from __future__ import annotations
 
 import hashlib
+import math
 import random
 import re
 from collections import Counter
@@ -15,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from explainers.llm.show import shown
 from tests.serving.chat import Chat, Text
 from tests.serving.concepts import STRONG, WEAK, Concept, listed
 from tests.serving.tokens import pieces
@@ -104,8 +106,8 @@ class Competent:
         ]  # fmt: skip
 
     def levels(self, chat: Chat, text: Text) -> list[int]:
-        """A level for each token of a text: those that tabs or bars keep apart, else the server's own."""
-        shown = re.split(r"\t|\|", text.plain) if re.search(r"\t|\|", text.plain) else pieces(text.plain)
+        """A level for each token of a text; they have bars between them."""
+        shown = text.plain.split("|")
         found = self.concept(chat).find("".join(shown))
         out, at = [], 0
         for piece in shown:
@@ -143,7 +145,7 @@ class Competent:
         concept = self.concept(chat)
         tokens = [*concept.tokens, *concept.pieces] or ["nothing"]
         without = re.search(r"\b(not fire|silent|without|negative|no sign)\b", chat.question)
-        rng = random.Random(chat.seed)
+        rng = random.Random(f"{chat.seed} {chat.question}")
         texts = []
         for number in range(wanted):
             start = NEUTRAL[(number + rng.randrange(8)) % len(NEUTRAL)]
@@ -154,14 +156,46 @@ class Competent:
         return texts
 
     def read(self, prompt: str) -> list[tuple[str, float, Mapping[str, float]]]:
-        """Tokens are likely where the text before them, a description for one, has had them already."""
+        """Tokens are likely where the text before them, a description for one, has had them already.
+
+        In the place of an activation that is not told (`token`, tab, `unknown`), levels are likely instead.
+        """
         out: list[tuple[str, float, Mapping[str, float]]] = []
         seen: set[str] = set()
+        levels, at = self._simulated(prompt), 0
         for piece in pieces(prompt):
             logprob = -1.0 if piece.strip() in seen else -5.0
-            out.append((piece, logprob, {piece: logprob, " the": -2.0}))
+            top = {piece: logprob, " the": -2.0}
+            if at in levels:
+                top = {str(levels[at]): math.log(0.9), "5": math.log(0.05)}
+            out.append((piece, logprob, top))
             seen.add(piece.strip())
+            at += len(piece)
         return out
+
+    def _simulated(self, prompt: str) -> dict[int, int]:
+        """The level at each place where an activation is asked for, by the place's first character."""
+        found: dict[int, int] = {}
+        start = prompt.rfind("\nDescription: ")
+        if start < 0 or "\tunknown" not in prompt:
+            return found
+        description, _, rest = prompt[start + 14 :].partition("\n")
+        concept = self.believes if self.believes is not None else Concept.read(_unescaped(description))
+        at, text, places = len(prompt) - len(rest), "", list[tuple[int, int]]()
+        for line in [*rest.split("\n"), 'Text, after ""']:
+            token, told, _ = line.partition("\tunknown")
+            if told:
+                text += shown(_unescaped(token))
+                places.append((at + len(token) + 1, len(text)))
+            elif before := re.match(r'Text, after "(.*)"', line):
+                ends = {place.end: place.level for place in concept.find(text)}
+                begin = 0
+                for place, end in places:
+                    found[place] = max((level for e, level in ends.items() if begin < e <= end), default=0)
+                    begin = end
+                text, places = shown(_unescaped(before[1])), []
+            at += len(line) + 1
+        return found
 
 
 class Gullible(Competent):
@@ -235,9 +269,9 @@ def wrong(truth: Concept, other: Sequence[str] = (" of",)) -> Competent:
 
 
 def maximum(chat: Chat) -> float:
-    """The largest activation, where the prompt tells it; 1 otherwise."""
+    """The strength of a rule's strongest clause: what the prompt tells, or 10, as levels are."""
     number = re.search(r"\d+(?:\.\d+)?(?:e[+-]?\d+)?", chat.sections.get("MAXIMUM", ""))
-    return float(number[0]) if number and float(number[0]) > 0 else 1.0
+    return float(number[0]) if number and float(number[0]) > 0 else 10.0
 
 
 def example_of(schema: Mapping[str, Any], root: Mapping[str, Any] | None = None) -> Any:
@@ -258,3 +292,8 @@ def example_of(schema: Mapping[str, Any], root: Mapping[str, Any] | None = None)
     if kind in ("integer", "number"):
         return schema.get("minimum", 0)
     return {"string": "x" * max(1, int(schema.get("minLength", 1))), "boolean": True}.get(kind)
+
+
+def _unescaped(text: str) -> str:
+    """A text that was spelled out in ASCII."""
+    return text.encode("ascii", "ignore").decode("unicode_escape", "replace")

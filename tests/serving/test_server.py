@@ -266,6 +266,17 @@ def test_words_are_read_again_as_they_were_meant(concept: Concept) -> None:
     assert parse_rule(concept.rule(1.0) or "")
 
 
+def test_a_label_does_not_make_whole_words_of_pieces() -> None:
+    concept = Concept((" the",), ("ing",), (" an",), ("of",))
+    assert Concept.read(f'{concept.label()}. {concept.words()} Exceptions: not on " this"') == concept
+
+
+def test_simulates_from_the_probabilities_of_levels() -> None:
+    prompt = 'Description: " the" after "of".\n\nText, after "king of":\n the\tunknown\n\\n\tunknown\n the\tunknown\n'
+    top = [dict(top) for token, _, top in Competent().read(f"Levels\n{prompt}") if token == "unknown"]
+    assert [max(levels, key=lambda level: levels[level]) for levels in top] == ["10", "0", "0"]
+
+
 def test_reads_the_words_of_rules_too() -> None:
     words = "Fires on “ park” or “ home” after “ the” (strong); when on, it raises “ dog”."
     assert Concept.read(words) == Concept((" park", " home"), after=(" the",))
