@@ -1,0 +1,124 @@
+"""Sends one body until it is answered or given up: slots, timeouts, retries."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from explainers.llm.lanes import Lane, Lanes
+from explainers.llm.retry import Backoff, Fault, Kind, NotJsonError, fault_of
+from explainers.llm.types import CallError
+
+#: How often the time of one call, in which an endpoint may turn it away for having too much to do.
+PATIENCE = 5
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What became of a body."""
+
+    response: dict[str, Any] | None
+    """The answer as it came; None when it was given up."""
+    fault: Fault | None
+    """Why it was given up."""
+    attempts: int
+    seconds: float
+    """It was with an endpoint, over all attempts."""
+
+
+class Transport:
+    """Sends bodies to the endpoints that are up.
+
+    Args:
+        lanes: The endpoints.
+        timeout: Seconds that one attempt may take.
+        retries: Further attempts after faults of the endpoint. Being turned away for load counts by time instead.
+        backoff: Waits in between.
+    """
+
+    def __init__(self, lanes: Lanes, timeout: float, retries: int, backoff: Backoff) -> None:
+        self._lanes = lanes
+        self._timeout = timeout
+        self._retries = retries
+        self._backoff = backoff
+        self.retried = 0
+
+    async def send(self, path: str, body: Mapping[str, Any], *, optional: bool = False) -> Sent:
+        """The answer to a body, or why there is none.
+
+        Args:
+            path: '/chat/completions', …
+            body: JSON values.
+            optional: Whether an endpoint need not have this path: a 404 then says nothing of the endpoint.
+
+        Raises:
+            EndpointError: No endpoint is up.
+        """
+        attempts, failures, turned_away = 0, 0, 0
+        seconds = 0.0
+        patience_ends: float | None = None
+        while True:
+            lane, epoch = await self._lanes.acquire()
+            started = time.monotonic()
+            fault: Fault
+            try:
+                attempts += 1
+                self.retried += attempts > 1
+                response = await self._attempt(lane, path, body)
+                self._lanes.success(lane)
+                return Sent(response, None, attempts, seconds + time.monotonic() - started)
+            except Exception as error:
+                fault = _clean(fault_of(error), lane)
+                if optional and fault.kind is Kind.ABSENT:
+                    fault = Fault(Kind.REJECTED, fault.message)
+                self._lanes.fault(lane, epoch, fault)
+            finally:
+                self._lanes.release(lane)
+            now = time.monotonic()
+            seconds += now - started
+            if fault.kind in (Kind.UNREACHABLE, Kind.DENIED, Kind.ABSENT):
+                continue  # Not this call's fault: it waits for an endpoint that is up, or for all to be down.
+            if fault.kind is Kind.OVERLOADED:
+                turned_away += 1
+                patience_ends = patience_ends or now + PATIENCE * self._timeout
+            else:
+                failures += 1
+            patient = patience_ends is None or now < patience_ends
+            if fault.kind is Kind.REJECTED or failures > self._retries or not patient:
+                self._lanes.gave_up(lane, fault)
+                return Sent(None, fault, attempts, seconds)
+            pause = self._backoff.wait(failures + turned_away - 1)
+            await asyncio.sleep(pause if fault.wait is None else fault.wait + min(pause, self._backoff.base))
+
+    async def _attempt(self, lane: Lane, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        async with asyncio.timeout(self._timeout):
+            text = await lane.client.post(path, cast_to=str, body=body)
+        if lane.key is not None and lane.key in text:
+            text = text.replace(lane.key, "***")
+        try:
+            response = json.loads(text)
+        except ValueError:
+            raise NotJsonError("what came is not JSON") from None
+        if not isinstance(response, dict):
+            raise NotJsonError("what came is not a JSON object")
+        if "choices" not in response and "data" not in response and response.get("error"):
+            raise NotJsonError(f"an error with status 200: {json.dumps(response['error'])[:300]}")
+        return response
+
+
+def _clean(fault: Fault, lane: Lane) -> Fault:
+    """Without the key, should the endpoint have repeated it."""
+    if lane.key is None or lane.key not in fault.message:
+        return fault
+    return Fault(fault.kind, fault.message.replace(lane.key, "***"), fault.wait)
+
+
+def given_up(sent: Sent) -> CallError:
+    """The error of a call that got no answer."""
+    assert sent.fault is not None
+    times = "" if sent.attempts == 1 else f" after {sent.attempts} attempts"
+    return CallError(f"No answer{times}: {sent.fault.message}.")
