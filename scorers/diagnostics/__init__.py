@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scorers.diagnostics import clarity, generative, input_success, rated  # noqa: F401 (they register themselves)
 from scorers.diagnostics.types import DIAGNOSTICS, Claim, Diagnostic, Setting
 
 __all__ = ["DIAGNOSTICS", "Claim", "Diagnostic", "Setting"]
