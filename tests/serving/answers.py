@@ -46,7 +46,7 @@ def answer_chat(
 ) -> Answer:
     """A chat completion: a value under a schema, a choice, a tool call or plain text."""
     body = chat.body
-    if chat.schema and "json_schema" not in abilities:
+    if body.get("response_format") and "json_schema" not in abilities:
         return Answer("`response_format` is not supported.", status=400)
     prompt = chat_tokens(body["messages"])
     limit = body.get("max_completion_tokens") or body.get("max_tokens") or 4096

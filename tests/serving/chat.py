@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,9 +81,10 @@ class Chat:
 
     @cached_property
     def schema(self) -> Mapping[str, Any]:
-        """The JSON schema of the answer; empty when none is asked for."""
-        asked = self.body.get("response_format") or {}
-        return dict((asked.get("json_schema") or {}).get("schema") or {})
+        """The JSON schema of the answer, sent along or at the end of the first message; empty when there is none."""
+        asked = (self.body.get("response_format") or {}).get("json_schema") or {}
+        words = re.search(r"JSON schema:\n(\{.*\})\s*\Z", self.system, re.DOTALL)
+        return dict(asked.get("schema") or (json.loads(words[1]) if words else {}))
 
     @property
     def fields(self) -> set[str]:

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from explainers.llm.show import shown
 from tests.serving.chat import Chat, Text
-from tests.serving.concepts import STRONG, WEAK, Concept, listed
+from tests.serving.concepts import STRONG, WEAK, Concept, listed, spelled
 from tests.serving.tokens import pieces
 
 NEUTRAL = (
@@ -148,11 +148,14 @@ class Competent:
         rng = random.Random(f"{chat.seed} {chat.question}")
         texts = []
         for number in range(wanted):
-            start = NEUTRAL[(number + rng.randrange(8)) % len(NEUTRAL)]
+            text = NEUTRAL[(number + rng.randrange(8)) % len(NEUTRAL)]
             token = tokens[number % len(tokens)]
             before = concept.after[number % len(concept.after)] if concept.after else ""
-            gap = " " if before and not before.startswith(" ") else ""
-            texts.append(f"{start}." if without else f"{start}{gap}{before}{token} and so on.")
+            if not without:
+                for part in (before, token):
+                    text += " " * (part[:1].isalnum() and part not in concept.pieces) + spelled(part)
+                text += " and so on"
+            texts.append(f"{text}.")
         return texts
 
     def read(self, prompt: str) -> list[tuple[str, float, Mapping[str, float]]]:
