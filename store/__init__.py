@@ -22,7 +22,7 @@ from store.canonical import campaign_content, content_hash, differences
 from store.closing import close_campaign
 from store.database import Database, open_database
 from store.errors import LeaseLostError, SealBrokenError, StoreError
-from store.llm_calls import find_call, find_replayed, record_calls
+from store.llm_calls import counterpart, find_call, find_replayed, record_calls
 from store.openings import record_opening
 from store.queries import (
     best_descriptions,
@@ -52,6 +52,7 @@ __all__ = [
     "close_campaign",
     "content_hash",
     "control_rows",
+    "counterpart",
     "create_campaign",
     "differences",
     "fail",

@@ -130,6 +130,42 @@ def _find(db: Database, request_hash: str, first: int | None, *, unanswered: boo
     return None if row is None else LlmCallRecord(**row._mapping)
 
 
+@dataclass(frozen=True)
+class Counterpart:
+    """The investigation of another database that one of ours replays."""
+
+    investigation_id: int
+    failures: int
+    """Attempts at it that had failed before those that count: of one that was done, before the attempt that did it; of
+    one that failed, before the first of those that brought it to its end."""
+
+
+def counterpart(db: Database, investigation_id: int, source: Database) -> Counterpart | None:
+    """The investigation of the same unit by the campaign of the same name in `source`; None when there is none."""
+    campaign, unit, subject = schema.Campaign, schema.Unit, schema.Subject
+
+    def placed(*columns: Any) -> Any:
+        return (
+            sa.select(*columns)
+            .select_from(_Work)
+            .join(campaign, campaign.id == _Work.campaign_id)
+            .join(unit, unit.id == _Work.unit_id)
+            .join(subject, subject.id == unit.subject_id)
+        )
+
+    place = (campaign.name, subject.fingerprint, unit.unit)
+    with db.session() as session:
+        wanted = session.execute(placed(*place).where(_Work.id == investigation_id)).one()
+    which = sa.and_(*(column == value for column, value in zip(place, wanted, strict=True)))
+    with source.session() as session:
+        found = session.execute(
+            placed(_Work.id, _Work.status, _Work.failures, _Work.forgiven).where(which)
+        ).one_or_none()
+    if found is None:
+        return None
+    return Counterpart(found.id, found.forgiven if found.status == "failed" else found.failures)
+
+
 def _finite_only(response: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """A response with numbers that are not finite as text ('-inf'), which ``float`` reads: JSON knows none, but a
     server may well send them."""
