@@ -7,6 +7,7 @@ added to the investigation in the same transaction, so that its totals hold howe
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 from collections import defaultdict
@@ -15,12 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.orm import Session
+from sqlalchemy.dialects import postgresql, sqlite
 
 from store import schema
 from store.database import Database
 from store.records import LlmCallRecord
-from store.writes import insert_into
 
 _SUMMED = ("attempts", "prompt_tokens", "completion_tokens", "cached_tokens", "seconds")
 _Call = schema.LlmCall
@@ -62,43 +62,64 @@ def record_calls(db: Database, calls: Sequence[tuple[int | None, LlmCallRecord]]
         rows.append(row)
     if not rows:
         return
-    keys = sorted(spent)  # one order for all writers, so that on Postgres none of them waits for another in a circle
+    # One order for all writers, so that on Postgres none of them waits for another in a circle.
+    rows.sort(key=lambda row: (row["investigation_id"] or 0, row["request_hash"]))
+    totals = [{"the_id": key, "more_tokens": own.tokens, "more_dollars": own.dollars}
+              for key, own in sorted(spent.items())]  # fmt: skip
     with db.transaction() as session:
-        for key in keys:
-            own = spent[key]
-            values: dict[str, Any] = {"tokens": _Work.tokens + own.tokens}
-            if own.dollars is not None:
-                values["dollars"] = sa.func.coalesce(_Work.dollars, 0.0) + own.dollars
-            _change(session, key, values)
-        statement = insert_into(session, _Call)
-        new = statement.excluded
-        unanswered = _Call.response.is_(sa.null())
-        session.execute(
-            statement.on_conflict_do_update(
-                index_elements=["investigation_id", "request_hash"],
-                set_={
-                    **{name: getattr(_Call, name) + getattr(new, name) for name in _SUMMED},
-                    "cost_usd": sa.case(
-                        (_Call.cost_usd.is_(None), new.cost_usd),
-                        else_=_Call.cost_usd + sa.func.coalesce(new.cost_usd, 0.0),
-                    ),
-                    "cached": sa.and_(_Call.cached, new.cached),
-                    **{
-                        name: sa.case((unanswered, getattr(new, name)), else_=getattr(_Call, name))
-                        for name in ("response", "status", "error")
-                    },
-                },
+        connection = session.connection()
+        # The first statement locks the investigations on Postgres, so that the last counts all that is there.
+        if totals:
+            connection.execute(_ADD_SPENT, totals)
+        connection.execute(_insertion(db.is_sqlite), rows)
+        if totals:
+            connection.execute(_COUNT_CALLS, [{"the_id": row["the_id"]} for row in totals])
+
+
+# Built once: to build them takes longer than to run them. They go past the ORM for the same reason.
+_calls: Any = _Call.__table__
+_jobs: Any = _Work.__table__
+_more_dollars: Any = sa.bindparam("more_dollars", type_=sa.Double())
+_ADD_SPENT = (
+    sa.update(_jobs)
+    .where(_jobs.c.id == sa.bindparam("the_id"))
+    .values(
+        tokens=_jobs.c.tokens + sa.bindparam("more_tokens", type_=sa.BigInteger()),
+        dollars=sa.case(
+            (_more_dollars.is_(None), _jobs.c.dollars), else_=sa.func.coalesce(_jobs.c.dollars, 0.0) + _more_dollars
+        ),
+    )
+)
+#: Counted, since a call that is made again is still one call.
+_COUNT_CALLS = (
+    sa.update(_jobs)
+    .where(_jobs.c.id == sa.bindparam("the_id"))
+    .values(
+        llm_calls=sa.select(sa.func.count())
+        .where(_calls.c.investigation_id == _jobs.c.id, _calls.c.attempts > 0)
+        .correlate(_jobs)
+        .scalar_subquery()
+    )
+)
+
+
+@functools.cache
+def _insertion(is_sqlite: bool) -> Any:
+    """INSERT that adds to the call that is there already, whose answer, if it has one, stays."""
+    statement = (sqlite if is_sqlite else postgresql).insert(_calls)
+    old, new = _calls.c, statement.excluded
+    unanswered = old.response.is_(sa.null())
+    return statement.on_conflict_do_update(
+        index_elements=["investigation_id", "request_hash"],
+        set_={
+            **{name: old[name] + new[name] for name in _SUMMED},
+            "cost_usd": sa.case(
+                (old.cost_usd.is_(None), new.cost_usd), else_=old.cost_usd + sa.func.coalesce(new.cost_usd, 0.0)
             ),
-            sorted(rows, key=lambda row: (row["investigation_id"] or 0, row["request_hash"])),
-        )
-        for key in keys:  # counted, since a call that is made again is still one call
-            sent = sa.select(sa.func.count()).where(_Call.investigation_id == key, _Call.attempts > 0)
-            _change(session, key, {"llm_calls": sent.scalar_subquery()})
-
-
-def _change(session: Session, investigation_id: int, values: Mapping[str, Any]) -> None:
-    statement = sa.update(_Work).where(_Work.id == investigation_id).values(**values)
-    session.execute(statement, execution_options={"synchronize_session": False})
+            "cached": sa.and_(old.cached, new.cached),
+            **{name: sa.case((unanswered, new[name]), else_=old[name]) for name in ("response", "status", "error")},
+        },
+    )
 
 
 def find_call(db: Database, request_hash: str, *, first: int | None = None) -> LlmCallRecord | None:
@@ -118,15 +139,22 @@ def find_replayed(db: Database, request_hash: str, *, first: int | None = None) 
     return _find(db, request_hash, first, unanswered=True)
 
 
-def _find(db: Database, request_hash: str, first: int | None, *, unanswered: bool) -> LlmCallRecord | None:
-    names = LlmCallRecord.__dataclass_fields__
-    query = sa.select(*(getattr(_Call, name) for name in names)).where(_Call.request_hash == request_hash)
+_NAMES = tuple(LlmCallRecord.__dataclass_fields__)
+
+
+@functools.cache
+def _finding(unanswered: bool) -> Any:
+    query = sa.select(*(_calls.c[name] for name in _NAMES)).where(_calls.c.request_hash == sa.bindparam("the_hash"))
     if not unanswered:
-        query = query.where(_Call.response.is_not(sa.null()))
-    own = sa.case((_Call.investigation_id == first, 0), else_=1)
-    query = query.order_by(own, _Call.response.is_(sa.null()), _Call.id).limit(1)
+        query = query.where(_calls.c.response.is_not(sa.null()))
+    own = sa.case((_calls.c.investigation_id == sa.bindparam("first", type_=sa.Integer()), 0), else_=1)
+    return query.order_by(own, _calls.c.response.is_(sa.null()), _calls.c.id).limit(1)
+
+
+def _find(db: Database, request_hash: str, first: int | None, *, unanswered: bool) -> LlmCallRecord | None:
     with db.session() as session:
-        row = session.execute(query).one_or_none()
+        found = session.connection().execute(_finding(unanswered), {"the_hash": request_hash, "first": first})
+        row = found.one_or_none()
     return None if row is None else LlmCallRecord(**row._mapping)
 
 
