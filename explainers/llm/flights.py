@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -54,7 +54,7 @@ class LoopThread:
                 except TimeoutError:
                     if future.done():
                         return future.result()
-        except asyncio.CancelledError:
+        except CancelledError:
             raise closed() from None
         except BaseException:
             future.cancel()

@@ -45,6 +45,10 @@ class Lane:
             return self.probe_at is not None and now >= self.probe_at and self.limit.in_flight == 0
         return now >= self.resting_until
 
+    def hide_key(self, text: str) -> str:
+        """A text of the endpoint's without the key, should it repeat it. Words like 'EMPTY' are no secrets."""
+        return text if self.key is None or len(self.key) < 8 else text.replace(self.key, "***")
+
     @property
     def name(self) -> str:
         """Where it is, for messages."""

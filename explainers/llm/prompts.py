@@ -16,11 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from explainers.llm.types import LlmError, Message
 
 _SECTIONS = re.compile(r"\A# system\n(?P<system>.*?)\n# user\n(?P<user>.*)\Z", re.DOTALL)
-_ENVIRONMENT = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False)
+_ENVIRONMENT = ImmutableSandboxedEnvironment(
+    undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False
+)
 
 
 class PromptError(LlmError):
@@ -51,7 +54,7 @@ class Prompt:
         """
         try:
             user = _ENVIRONMENT.from_string(self.user).render(**variables)
-        except jinja2.TemplateError as error:
+        except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise PromptError(f"The prompt '{self.name}' cannot be filled in: {error}.") from error
         return Message("system", self.system), Message("user", user.strip())
 
@@ -94,7 +97,7 @@ class Prompts:
             own if own is not None and own.is_file() else resources.files("explainers.llm") / "prompts" / f"{name}.md"
         )
         try:
-            text = file.read_text(encoding="utf-8")
+            text = file.read_text(encoding="utf-8-sig")
         except (OSError, UnicodeDecodeError) as error:
             raise PromptError(f"The prompt '{name}' cannot be read: {error}.") from error
         found = _SECTIONS.match(text)

@@ -36,9 +36,10 @@ class Shown:
     def find(self, quote: str, occurrence: int = 1) -> list[int]:
         """Tokens of the n-th occurrence of a quote; none when it is not there so often.
 
-        A quote is taken as it is, then with its marks, quotes and outer spaces stripped.
+        A quote is taken as it is, then without marks, then without outer spaces, then without quotation marks.
         """
-        for wanted in dict.fromkeys((quote, _plain(quote), _plain(quote).strip())):
+        plain = _plain(quote)
+        for wanted in dict.fromkeys((quote, plain, plain.strip(), plain.strip().strip("\"'`“”‘’"))):
             if not wanted:
                 continue
             at = -1

@@ -72,9 +72,9 @@ class Transport:
                 self._lanes.success(lane)
                 return Sent(response, None, attempts, seconds + time.monotonic() - started)
             except Exception as error:
-                fault = _clean(fault_of(error), lane)
-                if optional and fault.kind is Kind.ABSENT:
-                    fault = Fault(Kind.REJECTED, fault.message)
+                fault = fault_of(error)
+                kind = Kind.REJECTED if optional and fault.kind is Kind.ABSENT else fault.kind
+                fault = Fault(kind, lane.hide_key(fault.message), fault.wait)
                 self._lanes.fault(lane, epoch, fault)
             finally:
                 self._lanes.release(lane)
@@ -92,13 +92,13 @@ class Transport:
                 self._lanes.gave_up(lane, fault)
                 return Sent(None, fault, attempts, seconds)
             pause = self._backoff.wait(failures + turned_away - 1)
-            await asyncio.sleep(pause if fault.wait is None else fault.wait + min(pause, self._backoff.base))
+            # An endpoint that says how long to wait is left alone for so long by all calls; see `Lanes.fault`.
+            await asyncio.sleep(min(pause, fault.wait) if fault.wait else pause)
 
     async def _attempt(self, lane: Lane, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
         async with asyncio.timeout(self._timeout):
             text = await lane.client.post(path, cast_to=str, body=body)
-        if lane.key is not None and lane.key in text:
-            text = text.replace(lane.key, "***")
+        text = lane.hide_key(text)
         try:
             response = json.loads(text)
         except ValueError:
@@ -108,13 +108,6 @@ class Transport:
         if "choices" not in response and "data" not in response and response.get("error"):
             raise NotJsonError(f"an error with status 200: {json.dumps(response['error'])[:300]}")
         return response
-
-
-def _clean(fault: Fault, lane: Lane) -> Fault:
-    """Without the key, should the endpoint have repeated it."""
-    if lane.key is None or lane.key not in fault.message:
-        return fault
-    return Fault(fault.kind, fault.message.replace(lane.key, "***"), fault.wait)
 
 
 def given_up(sent: Sent) -> CallError:

@@ -52,7 +52,7 @@ class Message:
 
 @dataclass(frozen=True)
 class Request:
-    """A chat request for an answer in a given form. All fields but `purpose` and `model` are part of its hash."""
+    """A chat request for an answer in a given form. Its hash is of what is sent; see `request_hash`."""
 
     purpose: str
     """What for, as the ledger shows it: 'explain', 'predict', 'detection', …"""
@@ -140,7 +140,8 @@ class Account(Protocol):
         ...
 
     def known(self, request_hash: str) -> Call | None:
-        """The recorded call of that hash, from any earlier investigation; None when there is none."""
+        """The recorded call of that hash, from any earlier investigation; None when there is none. Of several, one
+        that had an answer."""
         ...
 
     def record(self, call: Call) -> None:
@@ -198,8 +199,9 @@ class MemoryAccount:
     calls: list[Call] = field(default_factory=list)
 
     def known(self, request_hash: str) -> Call | None:
-        """The first call of that hash that had an answer."""
-        return next((c for c in self.calls if c.request_hash == request_hash and c.response is not None), None)
+        """The first call of that hash that had an answer, else the first."""
+        calls = [call for call in self.calls if call.request_hash == request_hash]
+        return next((call for call in calls if call.response is not None), calls[0] if calls else None)
 
     def record(self, call: Call) -> None:
         """Keeps it."""

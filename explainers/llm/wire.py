@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import copy
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -34,14 +34,17 @@ class InvalidAnswerError(Exception):
         self.said = said
 
 
+@functools.cache
 def strict_schema(form: type[BaseModel], *, lengths: bool = True) -> dict[str, Any]:
     """A form's JSON schema as structured output asks for it: no other properties, all of them required.
+
+    The same dict is given each time: not to be changed.
 
     Args:
         form: A pydantic model.
         lengths: Whether to keep the bounds on lengths of texts, which OpenAI's own service does not take.
     """
-    schema = copy.deepcopy(form.model_json_schema())
+    schema = form.model_json_schema()
     _make_strict(schema, lengths)
     return schema
 
@@ -57,8 +60,7 @@ def _make_strict(node: Any, lengths: bool) -> None:
             node["$ref"] = ref
             return
         for key in (*_NOTES, *(() if lengths else ("minLength", "maxLength"))):
-            if not isinstance(node.get(key), dict):
-                node.pop(key, None)
+            node.pop(key, None)
         properties = node.get("properties")
         if isinstance(properties, dict):
             node["additionalProperties"] = False

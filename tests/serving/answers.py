@@ -155,7 +155,7 @@ def _chat_logprobs(text: str, top: int) -> dict[str, Any]:
 def _prompt_logprobs(
     read: Sequence[tuple[str, float, Mapping[str, float]]], top: int
 ) -> list[dict[str, dict[str, Any]] | None]:
-    """As vLLM sends them: for each token but the first, by token id, the `top` likeliest and the one that is there."""
+    """As vLLM sends them: for each token but the first, by token id, the one that is there, then `top` likeliest."""
     out: list[dict[str, dict[str, Any]] | None] = []
     for index, (token, logprob, likeliest) in enumerate(read):
         if index == 0:
@@ -164,11 +164,12 @@ def _prompt_logprobs(
         ranked = sorted(likeliest.items(), key=lambda item: -item[1])
         shown = dict(ranked[:top])
         shown.setdefault(token, likeliest.get(token, logprob))
+        ranks = {name: rank + 1 for rank, name in enumerate(sorted(shown, key=lambda name: -shown[name]))}
         out.append(
             {
-                str(token_id(name)): {"logprob": max(value, -9999.0) if math.isfinite(value) else -9999.0,
-                                      "rank": rank + 1, "decoded_token": name}
-                for rank, (name, value) in enumerate(sorted(shown.items(), key=lambda item: -item[1]))
+                str(token_id(name)): {"logprob": max(shown[name], -9999.0) if math.isfinite(shown[name]) else -9999.0,
+                                      "rank": ranks[name], "decoded_token": name}
+                for name in dict.fromkeys([token, *ranks])
             }
         )  # fmt: skip
     return out
