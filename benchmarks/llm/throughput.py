@@ -1,0 +1,124 @@
+"""How busy language models are kept, and whether memory stays flat meanwhile.
+
+The programmable server runs in a process of its own and takes the same time for each answer, so that whatever keeps it
+from being busy is on this side.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.llm.memory import MOST_GROWTH, Memory, growth
+from explainers.llm.accounts import charged_to
+from explainers.llm.client import LlmClient
+from explainers.llm.endpoints import parse_endpoint
+from explainers.llm.types import Call, Message, Request
+from explainers.prompted.forms import Judged
+from tests.serving.process import server_process
+
+WANTED = 0.90
+"""Share of the allowed concurrency that should be busy."""
+_TEXTS = "\n".join(f"[{n}] the {n}th text is of no great interest to anyone" for n in range(1, 17))
+_DESCRIPTION = 'Fires on " great".'
+
+
+@dataclass
+class Counting:
+    """An account that keeps sums only."""
+
+    calls: int = 0
+    tokens: int = 0
+    salt: int = 0
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def known(self, request_hash: str) -> Call | None:
+        """Nothing is."""
+
+    def record(self, call: Call) -> None:
+        """Counts it."""
+        with self._lock:
+            self.calls += 1
+            self.tokens += call.usage.prompt_tokens + call.usage.completion_tokens
+
+
+def measure_client(*, askers: int, each: int, batch: int, concurrency: int, latency: float) -> dict[str, Any]:
+    """The client alone: threads that ask for judgements as scorers do, as fast as they can.
+
+    Args:
+        askers: Threads.
+        each: Times that each of them asks.
+        batch: Requests at once.
+        concurrency: Calls in flight at most.
+        latency: Seconds that the server takes for an answer.
+    """
+    account = Counting()
+
+    def ask(asker: int) -> None:
+        with charged_to(account):
+            for turn in range(each):
+                requests = [
+                    Request(
+                        "detection",
+                        (Message("system", "You judge texts." * 100), Message("user", _judge(asker, turn, part))),
+                    )
+                    for part in range(batch)
+                ]
+                llm.ask_all(requests, Judged)
+
+    with (
+        server_process(latency) as server,
+        LlmClient([parse_endpoint(f"openai:test-model@{server.url}")], concurrency=concurrency) as llm,
+        Memory() as memory,
+        ThreadPoolExecutor(askers) as pool,
+    ):
+        began = time.monotonic()
+        list(pool.map(ask, range(askers)))
+        seconds = time.monotonic() - began
+        stats, billed = llm.stats, server.stats()
+    return {
+        "what": "client", "calls": account.calls, "seconds": seconds, "busy": stats.busy,
+        "ideal": account.calls * latency / concurrency / seconds, "most_in_flight": billed["most_in_flight"],
+        "exact": account.tokens == billed["prompt_tokens"] + billed["completion_tokens"],
+        "concurrency": concurrency, "latency": latency, **memory_figures(memory.samples),
+    }  # fmt: skip
+
+
+def memory_figures(samples: list[tuple[float, int]]) -> dict[str, Any]:
+    """Memory in MB: when work began, at most, and by which share it grew after warming up."""
+    grown = growth(samples)
+    return {
+        "rss_mb": [[round(at, 1), round(size / 1e6, 1)] for at, size in samples],
+        "rss_most_mb": max((size for _, size in samples), default=0) / 1e6,
+        "rss_growth": grown, "rss_flat": None if grown is None else grown <= MOST_GROWTH,
+    }  # fmt: skip
+
+
+def _judge(asker: int, turn: int, part: int) -> str:
+    return f"TEXTS\n{_TEXTS}\n[17] {asker} {turn} {part}\n\nDESCRIPTION\n{_DESCRIPTION}\n\nQUESTION\nWhich fit?"
+
+
+def render(found: dict[str, Any]) -> str:
+    """The figures as lines of at most 80 columns."""
+    grown = found["rss_growth"]
+    lines = [
+        f"{found['what']}: {found['calls']:,} calls in {found['seconds']:.0f} s, {found['latency'] * 1000:.0f} ms each,"
+        f" at most {found['concurrency']} at once",
+        f"busy {found['busy']:.1%} of the allowed concurrency (wanted: {WANTED:.0%});"
+        f" at most {found['most_in_flight']} at the server",
+    ]
+    if "units" in found:
+        lines.insert(1, f"{found['units']:,} units: {', '.join(f'{n:,} {s}' for s, n in found['status'].items())}")
+    if "ideal" in found:
+        lines.append(f"answering time over time passed and allowed: {found['ideal']:.1%}")
+    lines.append(f"bill and ledger agree to the token: {'yes' if found['exact'] else 'NO'}")
+    lines.append(
+        f"memory {found['rss_most_mb']:,.0f} MB at most"
+        + ("" if grown is None else f", {grown:+.1%} from first to last third: {'flat' if found['rss_flat'] else 'GROWS'}")
+    )
+    return "\n".join(lines)
