@@ -18,6 +18,9 @@ import bm25s
 import numpy as np
 import numpy.typing as npt
 
+from explainers.llm.budget import Meter, Price
+from explainers.llm.client import LlmClient
+from explainers.llm.endpoints import parse_endpoint
 from explainers.llm.kit import Likeness
 from explainers.llm.types import Llm, LlmError
 from tools.types import FloatArray
@@ -107,13 +110,23 @@ class Embeddings:
         return directions
 
 
-def likeness_for(spec: str | None, llm: Llm | None = None) -> Likeness:
+def likeness_for(
+    spec: str | None,
+    llm: Llm | None = None,
+    *,
+    meter: Meter | None = None,
+    price: Price | None = None,
+    replay: bool = False,
+) -> Likeness:
     """The likeness that a campaign asks for.
 
     Args:
         spec: None or 'bm25' (words alone), 'endpoint' (the explainer's own endpoint), 'openai:MODEL@URL' (an endpoint
             for embeddings), or 'sentence-transformers:NAME' (a local folder, or a name on the hub).
         llm: the explainer's model, for 'endpoint'.
+        meter: the campaign's, for calls of an endpoint for embeddings.
+        price: that endpoint's; where it is not known, the meter may have no limit in USD.
+        replay: that endpoint is not asked; its answers come from the account.
 
     Raises:
         LikenessError: Unknown kind, no model for 'endpoint', or sentence-transformers or its model is not there.
@@ -126,7 +139,7 @@ def likeness_for(spec: str | None, llm: Llm | None = None) -> Likeness:
             raise LikenessError("'endpoint' takes embeddings from the explainer's endpoint, and there is none.")
         return Embeddings(f"embeddings:{llm.model}", llm.embed)
     if spec is not None and spec.startswith(_OPENAI):
-        own = _own_client(spec)
+        own = _own_client(spec, meter, price, replay)
         return Embeddings(f"embeddings:{own.model}", own.embed)
     if spec is not None and spec.startswith(_SENTENCES):
         return _sentence_transformer(spec.removeprefix(_SENTENCES))
@@ -135,12 +148,9 @@ def likeness_for(spec: str | None, llm: Llm | None = None) -> Likeness:
     )
 
 
-def _own_client(spec: str) -> Llm:
+def _own_client(spec: str, meter: Meter | None, price: Price | None, replay: bool) -> Llm:
     """A client of an endpoint for embeddings alone."""
-    from explainers.llm.client import LlmClient
-    from explainers.llm.endpoints import parse_endpoint
-
-    return LlmClient([parse_endpoint(spec)])
+    return LlmClient([parse_endpoint(spec)], meter=meter, price=price, replay=replay)
 
 
 def words(text: str) -> list[str]:

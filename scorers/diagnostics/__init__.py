@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from scorers.diagnostics import clarity, generative, input_success, rated  # noqa: F401 (they register themselves)
+from scorers.diagnostics import (  # noqa: F401 (they register themselves)
+    clarity,
+    detection,
+    embedding,
+    fuzzing,
+    generative,
+    input_success,
+    intruder,
+    rated,
+    surprisal,
+)
 from scorers.diagnostics.types import DIAGNOSTICS, Claim, Diagnostic, Setting
 
 __all__ = ["DIAGNOSTICS", "Claim", "Diagnostic", "Setting"]
