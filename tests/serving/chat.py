@@ -10,7 +10,8 @@ from functools import cached_property
 from typing import Any
 
 HEADINGS = (
-    "TEXTS", "LEVELS", "SILENT TEXTS", "DESCRIPTION", "RAISES", "LOWERS", "RULE", "MAXIMUM", "QUESTION",
+    "TEXTS", "TEXT", "SILENT TEXTS", "GROUPS", "DESCRIPTION", "HYPOTHESIS", "ATTENTION", "RAISES", "LOWERS", "RULE",
+    "MAXIMUM", "QUESTION",
 )  # fmt: skip
 """Headings that prompts have, each alone on its line."""
 

@@ -132,8 +132,14 @@ class Concept:
         return cls(*(tuple(parts[name]) for name in ("tokens", "pieces", "weak", "after")))
 
     @classmethod
-    def seen(cls, texts: Sequence[Text], silent: Sequence[Text] = ()) -> Concept:
-        """What marked tokens have in common: which they are, how strong, and what always stands before them."""
+    def seen(cls, texts: Sequence[Text], silent: Sequence[Text] = (), active_from: float = 5.0) -> Concept:
+        """What marked tokens have in common: which they are, how strong, and what always stands before them.
+
+        Args:
+            texts: With marks.
+            silent: Without.
+            active_from: Level above which a token counts as active, and not as weak.
+        """
         places = [place for text in texts for place in _places(text)]
         if not places:
             return cls()
@@ -148,7 +154,7 @@ class Concept:
                 break
             kept.append(token)
             covered += sum(levels[token]) / total
-        strong = [t for t in kept if sum(levels[t]) / len(levels[t]) > 5] or kept[:1]
+        strong = [t for t in kept if sum(levels[t]) / len(levels[t]) > active_from] or kept[:1]
         inner = Counter(
             place.quote for text in texts for place in _places(text) if not _whole(text.plain, place.start, place.end)
         )

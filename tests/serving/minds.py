@@ -53,7 +53,7 @@ class Competent:
         """The answer, by the fields that are asked for."""
         fields = chat.fields
         if "fires_on" in fields:
-            return self.describe(chat, Concept.seen(chat.texts(), chat.texts("SILENT TEXTS")))
+            return self.describe(chat, self.seen(chat, chat.texts()))
         if "concepts" in fields:
             return {"concepts": [self.describe(chat, concept) for concept in self.several(chat)]}
         if "marks" in fields:
@@ -90,11 +90,19 @@ class Competent:
             "does_when_on": f"When on it {' and '.join(does)}." if does else None, "rule": hypothesis or rule,
         }  # fmt: skip
 
+    def seen(self, chat: Chat, texts: Sequence[Text]) -> Concept:
+        """What some of the marked texts have in common."""
+        told = re.search(r"above (\d+(?:\.\d+)?)", chat.sections.get("MAXIMUM", ""))
+        return Concept.seen(texts, chat.texts("SILENT TEXTS"), float(told[1]) if told else 5.0)
+
     def several(self, chat: Chat) -> list[Concept]:
-        """A concept for each of the marked tokens that make up most of what is shown."""
-        whole = Concept.seen(chat.texts())
-        ones = [Concept(tokens=(t,), after=whole.after) for t in whole.tokens]
-        return [*ones, *(Concept(pieces=(t,)) for t in whole.pieces)][:4] or [whole]
+        """A concept for each group of texts; for all of them where there are no groups."""
+        texts = chat.texts()
+        lines = re.findall(r"^Group \d+: (.*)$", chat.sections.get("GROUPS", ""), re.MULTILINE)
+        groups = [{int(number) for number in re.findall(r"\[(\d+)\]", line)} for line in lines]
+        return [self.seen(chat, [t for t in texts if t.number in group]) for group in groups] or [
+            self.seen(chat, texts)
+        ]
 
     def marks(self, chat: Chat, text: Text) -> list[dict[str, Any]]:
         """Where the unit should be on in a text."""
