@@ -149,7 +149,7 @@ class Prompted(abc.ABC):
 
 def evidence_variables(evidence: Evidence, active: Sequence[Excerpt], silent: Sequence[Excerpt] = ()) -> dict[str, Any]:
     """What templates of examples ask for: `texts` (each with `text` and `levels`), `silent` (texts without
-    marks), `attention` (a head's, in words) and `active_from` (the level above which a token counts as active, '3.7')."""
+    marks), `attention` (a head's, in words) and `active_from` (the level above which a token is active: '3.7')."""
     scale = scale_of(active)
     lines: list[Line] = [line(excerpt, scale, evidence.threshold) for excerpt in active]
     return {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.cluster.vq import kmeans2
+from scipy.cluster.vq import ClusterError, kmeans2
 
 from explainers.llm.kit import LlmKit
 from explainers.prompted.answers import joined, one_line
@@ -154,11 +154,13 @@ def cluster(vectors: Doubles, most: int, seed: int) -> Clusters:
     """k-means for each k up to `most`; the k with the largest mean silhouette, one cluster when none is large."""
     best = Clusters((0,) * len(vectors), 0.0)
     apart = np.linalg.norm(vectors[:, None] - vectors[None], axis=-1)
-    for k in range(2, min(most, len(vectors) - 1) + 1):
+    different = len(np.unique(vectors, axis=0))
+    for k in range(2, min(most, different, len(vectors) - 1) + 1):
         for attempt in range(_TRIES):
             rng = np.random.default_rng([seed, k, attempt])
-            _, labels = kmeans2(vectors, k, minit="++", seed=rng, missing="warn")
-            if len(np.unique(labels)) < k:
+            try:
+                _, labels = kmeans2(vectors, k, minit="++", seed=rng, missing="raise")
+            except ClusterError:  # a cluster ran empty: another start may do better
                 continue
             value = silhouette(apart, labels)
             if value > max(best.silhouette, SEPARATE):

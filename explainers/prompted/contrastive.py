@@ -17,9 +17,8 @@ class Contrastive(Prompted):
     """Asks a language model what tells texts that fire the unit from look-alikes that leave it silent.
 
     The look-alikes have the same tokens, are most like the texts that fire it as `kit.likeness` sees it, or fire the
-    units that mostly fire along with this one. Without them a
-    description need only fit what fires the unit, and so is too broad (Paulo et al. 2024 found detection to fall to
-    about chance against such texts).
+    units that mostly fire along with this one. Without them a description need only fit what fires the unit, and so is
+    too broad (Paulo et al. 2024 found detection to fall to about chance against such texts).
 
     Args:
         kit: The model and its prompts.
