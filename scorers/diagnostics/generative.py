@@ -15,10 +15,10 @@ from dataclasses import replace
 from typing import Final
 
 import numpy as np
-from scipy import optimize, stats
 
 from scorers.diagnostics.cost import billed
 from scorers.diagnostics.outcome import Outcome, Protocol, scored
+from scorers.diagnostics.ranks import share_interval
 from scorers.diagnostics.types import DIAGNOSTICS, Claim, Setting
 from scorers.diagnostics.written import LONGEST, NATURAL, NO_SUBJECT, TEXTS, Trial, prompt_of, too_few, try_out
 from scorers.simulation import HeldOut, generator
@@ -78,18 +78,6 @@ def strongest(held: HeldOut) -> float:
     maxima = np.full(len(documents), -np.inf)
     np.maximum.at(maxima, number, held.values)
     return float(np.sort(maxima)[-STRONGEST:].mean())
-
-
-def share_interval(hits: int, n: int, tail: float = 0.025) -> tuple[float, float]:
-    """Mid-p binomial 95 % interval of a share: each end is where the observed count, counted half, and what is beyond
-    it have probability `tail`."""
-
-    def beyond(p: float) -> float:
-        return float(stats.binom.sf(hits, n, p) + 0.5 * stats.binom.pmf(hits, n, p))
-
-    low = 0.0 if hits == 0 else optimize.brentq(lambda p: beyond(p) - tail, 0, 1)
-    high = 1.0 if hits == n else optimize.brentq(lambda p: beyond(p) - (1 - tail), 0, 1)
-    return float(low), float(high)
 
 
 DIAGNOSTICS.add(NAME, score_generative)

@@ -1,10 +1,11 @@
 """Input success: is the unit stronger on texts written to fire it than on texts written to keep it silent?
 
 Gur-Arieh et al. (2025, arXiv 2501.08319) have five sentences of each kind written and count a success when the mean of
-their largest activations is larger for those that should fire. One such draw says nothing about one unit: chance is a
-half. So more texts are written, and the value is the probability that a draw of the published size would succeed, ties
-counted half: the share of all pairs of five texts of each kind (a U-statistic, Hoeffding 1948). Over many units its
-mean estimates the published share, and for five texts of each kind it is the published success.
+their largest activations is larger for those that should fire. One such draw says little about one unit: chance is a
+half. So more texts are written, and the value is the probability that a draw of the published size would succeed: the
+share of all pairs of five texts of each kind (a U-statistic, Hoeffding 1948). Over many units its mean estimates the
+published share, and for five texts of each kind it is the published success. A tie is no success, as published: a
+description by which no text fires the unit has 0, not a half.
 
 The null shuffles which text was written for which purpose. The interval resamples texts, with one more of each kind
 than was seen in half of the resamples, as in `scorers.bootstrap`: the worst of all texts for the lower end, the best
@@ -16,6 +17,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -50,9 +52,7 @@ DRAW: Final = 5
 LEAST: Final = 10
 """Different texts of each kind without which there is no score."""
 _DRAWS: Final = 400
-"""Pairs of draws by which shuffled labels are judged; the value itself counts all."""
-_RESAMPLED: Final = 1000
-"""Draws with replacement by which a resample is judged."""
+"""Pairs of draws by which shuffled labels and resamples are judged; the value itself counts all."""
 
 
 def score_input_success(claim: Claim, setting: Setting) -> ScoreSet:
@@ -89,14 +89,15 @@ def _outcome(claim: Claim, setting: Setting, subject: Subject) -> tuple[Outcome,
         reason = too_few(texts, count, LEAST, what)
         if reason:
             return replace(base, reason=reason), ran
-    if np.ptp(np.concatenate(own)) == 0:
-        return replace(base, reason="the activation is the same in every text"), ran
     rng = generator(setting.seed, claim.unit, claim.polarity)
     value = success(*own)
-    low, high = interval(*own, resamples=setting.resamples, rng=rng)
+    low, high = interval(*own, typical=2 * claim.threshold or 1.0, resamples=setting.resamples, rng=rng)
     nulls = [permutation(*own, draws=setting.resamples, rng=rng)]
-    theirs = [success(*_both(kinds, missing, row)) for row in range(1, len(units))]
-    pairing = against_others("pairing", value, theirs, MIN_DRAWS)
+    # Units are compared by some draws only, all by the same.
+    slots = [_choose(len(side), _DRAWS, rng) for side in own]
+    compared = [_share(*(side[at] for side, at in zip(_both(kinds, missing, row), slots, strict=True)))
+                for row in range(len(units))]  # fmt: skip
+    pairing = against_others("pairing", compared[0], compared[1:], MIN_DRAWS)
     nulls += [pairing] if pairing else []
     return replace(base, value=value, low=min(low, value), high=max(high, value), nulls=nulls), ran
 
@@ -114,37 +115,44 @@ def _both(kinds: Sequence[tuple[Texts, Readings]], missing: Sequence[int], row: 
 
 
 def success(fires: DoubleArray, silent: DoubleArray) -> float:
-    """Share of pairs of `DRAW` texts of each kind in which the mean is larger for those that should fire, ties half.
+    """Share of pairs of `DRAW` texts of each kind in which the mean is larger for those that should fire.
 
     Args:
         fires: [n] peaks, at least `DRAW`.
         silent: [m].
     """
-    left, right = (np.sort(_sums(side)) for side in (fires, silent))
-    # Equal multisets in another order of addition differ in their last digits; they are ties.
-    slack = 1e-9 * float(np.abs(np.concatenate([left, right])).max(initial=0))
-    below = np.searchsorted(right, left - slack, side="left")
-    up_to = np.searchsorted(right, left + slack, side="right")
-    return float((below + up_to).mean() / (2 * len(right)))
+    left, right = (side[_all_draws(len(side))].sum(axis=1) for side in (fires, silent))
+    below = np.searchsorted(np.sort(right), left - _slack(left, right), side="left")
+    return float(below.mean() / len(right))
 
 
-def _sums(peaks: DoubleArray) -> DoubleArray:
-    chosen = np.array(list(itertools.combinations(range(len(peaks)), DRAW)))
-    sums: DoubleArray = peaks[chosen].sum(axis=1)
-    return sums
+@cache
+def _all_draws(n: int) -> IntArray:
+    """All choices of `DRAW` of n."""
+    return np.array(list(itertools.combinations(range(n), DRAW)), dtype=np.int64)
+
+
+def _share(fires: DoubleArray, silent: DoubleArray) -> float:
+    """Share of successes of drawn peaks, [draws, DRAW] each."""
+    left, right = fires.sum(axis=1), silent.sum(axis=1)
+    return float((left > right + _slack(left, right)).mean())
+
+
+def _slack(left: DoubleArray, right: DoubleArray) -> float:
+    """What sums of the same numbers in another order can differ by."""
+    return 1e-9 * max(float(np.abs(left).max()), float(np.abs(right).max()))
 
 
 def permutation(fires: DoubleArray, silent: DoubleArray, *, draws: int, rng: np.random.Generator) -> Null:
     """The success when texts are dealt to the two kinds at random, judged by some draws, the same in each shuffle."""
     peaks = np.concatenate([fires, silent])
     slots = [_choose(n, _DRAWS, rng) for n in (len(fires), len(silent))]
-    orders = rng.permuted(np.tile(np.arange(len(peaks)), (draws, 1)), axis=1)
     # The labels as they are come first and are judged by the same draws.
-    dealt = peaks[np.concatenate([np.arange(len(peaks))[None], orders])]
+    dealt = np.tile(peaks, (draws + 1, 1))
+    dealt[1:] = rng.permuted(dealt[1:], axis=1)
     left = dealt[:, slots[0]].sum(axis=2)
     right = dealt[:, len(fires) + slots[1]].sum(axis=2)
-    slack = 1e-9 * float(np.abs(peaks).max()) * DRAW
-    values = ((left > right + slack) + 0.5 * (np.abs(left - right) <= slack)).mean(axis=1)
+    values = (left > right + _slack(left, right)).mean(axis=1)
     return Null.of("permutation", float(values[0]), values[1:])
 
 
@@ -154,29 +162,27 @@ def _choose(n: int, draws: int, rng: np.random.Generator) -> IntArray:
 
 
 def interval(
-    fires: DoubleArray, silent: DoubleArray, *, resamples: int, rng: np.random.Generator
+    fires: DoubleArray, silent: DoubleArray, *, typical: float, resamples: int, rng: np.random.Generator
 ) -> tuple[float, float]:
-    """95 % interval of the success when texts are resampled."""
+    """95 % interval of the success when texts are resampled.
+
+    In half of the resamples each kind has a text more, whose weight beside the n others is exponential with mean 1; a
+    drawn text is that one with the probability of its weight. In the one the unit is silent, in the other as strong as
+    in any that was seen, and no less than `typical`.
+    """
     everything = np.concatenate([fires, silent])
-    worst, best = float(everything.min()), float(everything.max())
-    lots = rng.random((2, _RESAMPLED * DRAW))
-    counts = [rng.multinomial(len(side), np.full(len(side), 1 / len(side)), size=resamples) for side in (fires, silent)]
-    extra = rng.exponential(size=(2, resamples)) * (rng.random((2, resamples)) < PHANTOM_SHARE)
-    ends = []
-    for phantoms in ((worst, best), (best, worst)):
-        values = np.empty(resamples)
-        for k in range(resamples):
-            sums = []
-            for kind, side in enumerate((fires, silent)):
-                steps = np.cumsum(np.append(counts[kind][k], extra[kind, k]))
-                drawn = np.searchsorted(steps, lots[kind] * steps[-1], side="right")
-                sums.append(np.append(side, phantoms[kind])[drawn].reshape(_RESAMPLED, DRAW).sum(axis=1))
-            slack = 1e-9 * max(abs(worst), abs(best)) * DRAW
-            values[k] = ((sums[0] > sums[1] + slack) + 0.5 * (np.abs(sums[0] - sums[1]) <= slack)).mean()
-        ends.append(values)
+    worst, best = min(0.0, float(everything.min())), max(typical, float(everything.max()))
+    sums: list[list[DoubleArray]] = []
+    for side, (low, high) in ((fires, (worst, best)), (silent, (best, worst))):
+        again = side[rng.integers(len(side), size=(resamples, len(side)))]
+        extra = rng.exponential(size=resamples) * (rng.random(resamples) < PHANTOM_SHARE)
+        drawn = again[:, rng.integers(len(side), size=(_DRAWS, DRAW))]
+        unseen = rng.random((_DRAWS, DRAW)) < (extra / (extra + len(side)))[:, None, None]
+        sums.append([np.where(unseen, phantom, drawn).sum(axis=2) for phantom in (low, high)])
+    low_end, high_end = ((left > right + _slack(left, right)).mean(axis=1) for left, right in zip(*sums, strict=True))
     return (
-        float(np.quantile(ends[0], TAIL, method="inverted_cdf")),
-        float(np.quantile(ends[1], 1 - TAIL, method="inverted_cdf")),
+        float(np.quantile(low_end, TAIL, method="inverted_cdf")),
+        float(np.quantile(high_end, 1 - TAIL, method="inverted_cdf")),
     )
 
 

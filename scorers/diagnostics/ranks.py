@@ -1,9 +1,9 @@
 """How well activations rank texts that have a label above those that have none, with interval and null.
 
-Both come from whole clusters (a document's windows; a written text is a cluster of its own). The interval is that of
-`scorers.bootstrap`. For the null, labels are shuffled: they move by clusters, each to another one with as many texts,
-so that texts of a document keep belonging together. Where clusters are all of different sizes nothing can be shuffled
-and there is no null.
+The interval resamples whole clusters (a document's windows; a written text is a cluster of its own), as everywhere in
+`scorers.bootstrap`. For the null, labels are shuffled. Windows of one document are alike in their text as in their
+activations, so that shuffling them all would make agreement by chance look rarer than it is: the null looks at the
+first window of each document alone, in the order in which they were drawn, and at what the metric is on those.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from scipy import optimize, stats
 
 from scorers.bootstrap import intervals
 from scorers.metrics import ACTIVE, METRICS, N_SUMS, WEIGHT, Comparison, Metric, Totals, evaluate
@@ -60,22 +61,38 @@ def rank(
     metric = METRICS.get(AUROC if signed else PRECISION)
     if not len(activation):
         return Ranked(None, None, None, None, "there are no texts to rank")
-    if np.ptp(activation) == 0:
-        return Ranked(None, None, None, None, "the activation is the same in every text")
     comparison = Comparison(np.maximum(activation, 0), labelled, activation, activation > threshold, weights)
     value, reason = evaluate(metric, comparison)
     if value is None:
         labels = "no text has the label" if not labelled.any() else "every text has the label"
         return Ranked(None, None, None, None, labels if not labelled.any() or labelled.all() else reason)
-    ends = intervals([metric], comparison, clusters, resamples=resamples, rng=rng)[metric.name]
-    orders = shuffles(clusters, resamples, rng)
     scale, shift = (2.0, -1.0) if signed else (1.0, 0.0)
-    null = None
-    if orders is not None:
-        draws = scale * values_of(metric, comparison, labelled[orders]) + shift
-        null = Null.of("permutation", scale * value + shift, draws)
+    ends = intervals([metric], comparison, clusters, resamples=resamples, rng=rng)[metric.name]
     low, high = (None if end is None else scale * end + shift for end in (ends.low, ends.high))
+    if signed and np.ptp(activation) == 0:
+        # Nothing that was seen stands out, which no resampling can doubt: an unseen text or document might.
+        low = -share_interval(0, len(np.unique(clusters[~labelled])))[1]
+        high = share_interval(0, len(np.unique(clusters[labelled])))[1]
+    shuffled = _shuffled(metric, comparison, clusters, resamples, rng)
+    null = None
+    if shuffled is not None:
+        shuffled = scale * shuffled + shift
+        null = Null.of("permutation", float(shuffled[0]), shuffled[1:])
     return Ranked(scale * value + shift, low, high, null, None)
+
+
+def _shuffled(
+    metric: Metric, whole: Comparison, clusters: IntArray, draws: int, rng: np.random.Generator
+) -> DoubleArray | None:
+    """The metric on the first row of each cluster, then when their labels are shuffled, [1 + draws]; None where those
+    rows have one label only."""
+    first = np.sort(np.unique(clusters, return_index=True)[1])
+    part = Comparison(**{name: array[first] for name, array in whole.__dict__.items()})
+    if part.active.all() or not part.active.any():
+        return None
+    labels = np.tile(part.active, (draws + 1, 1))
+    labels[1:] = rng.permuted(labels[1:], axis=1)
+    return values_of(metric, part, labels)
 
 
 def values_of(metric: Metric, comparison: Comparison, labels: BoolArray) -> DoubleArray:
@@ -91,21 +108,6 @@ def values_of(metric: Metric, comparison: Comparison, labels: BoolArray) -> Doub
     return metric.values(Totals(sums, positives, comparison.weights @ member - positives, (0.0, 0.0)))
 
 
-def shuffles(clusters: IntArray, draws: int, rng: np.random.Generator) -> IntArray | None:
-    """[draws, n] from where each row takes its label when clusters of equal size swap theirs; None if none can."""
-    _, cluster, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
-    by_cluster = np.split(np.argsort(cluster, kind="stable"), np.cumsum(sizes)[:-1])
-    orders = np.tile(np.arange(len(clusters)), (draws, 1))
-    moved = False
-    for size in np.unique(sizes).tolist():
-        rows = np.stack([members for members in by_cluster if len(members) == size])
-        if len(rows) > 1:
-            moved = True
-            swapped = rng.permuted(np.tile(np.arange(len(rows)), (draws, 1)), axis=1)
-            orders[:, rows.ravel()] = rows[swapped].reshape(draws, -1)
-    return orders if moved else None
-
-
 def against_others(name: str, observed: float, others: Sequence[float], least: int) -> Null | None:
     """The same texts held against other units: what a description of no particular unit would reach.
 
@@ -113,3 +115,15 @@ def against_others(name: str, observed: float, others: Sequence[float], least: i
     """
     known = np.array([value for value in others if np.isfinite(value)], dtype=np.float64)
     return Null.of(name, observed, known) if len(known) >= least else None
+
+
+def share_interval(hits: int, n: int, tail: float = 0.025) -> tuple[float, float]:
+    """Mid-p binomial 95 % interval of a share (Clopper & Pearson 1934, Lancaster 1961): each end is where the observed
+    count, counted half, and what is beyond it have probability `tail`."""
+
+    def beyond(p: float) -> float:
+        return float(stats.binom.sf(hits, n, p) + 0.5 * stats.binom.pmf(hits, n, p))
+
+    low = 0.0 if hits == 0 else optimize.brentq(lambda p: beyond(p) - tail, 0, 1)
+    high = 1.0 if hits == n else optimize.brentq(lambda p: beyond(p) - (1 - tail), 0, 1)
+    return float(low), float(high)

@@ -8,7 +8,8 @@ counts by its weight, so that both are at the corpus's prevalence. For purity th
 share of the corpus that is rated 2.
 
 A window without a rating, or with several that differ, counts as wrong: as rated 2 where the unit is silent, as rated 0
-where it is active. The interval resamples documents; the null gives documents the ratings of other documents.
+where it is active. The interval resamples documents; the null gives windows the ratings
+of other windows.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from scorers.diagnostics.ranks import rank
 from scorers.diagnostics.types import DIAGNOSTICS, Claim, Setting
 from scorers.diagnostics.written import description_of
 from scorers.simulation import generator, held_out
-from scorers.types import ScoreSet
+from scorers.types import DoubleArray, ScoreSet
 from scorers.windows import Draw, draw_windows
 from tools.types import IntArray
 
@@ -70,7 +71,7 @@ def score_rated(claim: Claim, setting: Setting) -> ScoreSet:
     for metric in (RESPONSIVENESS, PURITY):
         outcome = Outcome(
             metric, n_examples=len(ratings), n_documents=len(np.unique(documents)), n_active=int(active.sum()),
-            unparseable=float(missing.mean()), reason=_reason(ratings, rated, problem),
+            unparseable=float(missing.mean()), reason=_reason(peaks, ratings, rated, problem),
         )  # fmt: skip
         if outcome.reason is None:
             found = rank(
@@ -118,12 +119,14 @@ def rate(claim: Claim, setting: Setting, draw: Draw) -> tuple[IntArray, str | No
     return ratings, problem
 
 
-def _reason(ratings: IntArray, rated: IntArray, problem: str | None) -> str | None:
+def _reason(peaks: DoubleArray, ratings: IntArray, rated: IntArray, problem: str | None) -> str | None:
     if (ratings == _UNKNOWN).all():
         return f"no rating could be had: {problem}" if len(ratings) else "the split has no windows"
     for label in (2, 0):
         if not (ratings == label).any() or not (rated == label).any():
             return f"no window was rated {label}"
+    if np.ptp(peaks) == 0:
+        return "the activation is the same in every window"
     return None
 
 
