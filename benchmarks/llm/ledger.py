@@ -132,10 +132,10 @@ def calls_of(db: store.Database, campaign: str, tokenizer: Tokenizer) -> Iterato
     with db.session() as session:
         for row, control in session.execute(query).yield_per(500):
             tokens = _prompt(row.request, tokenizer)
+            answer = tokenizer.text(_answer(row.response))
             yield CallTokens(
                 row.investigation_id, row.polarity, control is not None, row.purpose, row.asker or "", len(tokens),
-                cache.seen(tokens), len(tokenizer.text(_answer(row.response))), row.prompt_tokens + row.completion_tokens,
-                row.status == "failed",
+                cache.seen(tokens), len(answer), row.prompt_tokens + row.completion_tokens, row.status == "failed",
             )  # fmt: skip
 
 

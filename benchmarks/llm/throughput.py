@@ -117,8 +117,6 @@ def render(found: dict[str, Any]) -> str:
     if "ideal" in found:
         lines.append(f"answering time over time passed and allowed: {found['ideal']:.1%}")
     lines.append(f"bill and ledger agree to the token: {'yes' if found['exact'] else 'NO'}")
-    lines.append(
-        f"memory {found['rss_most_mb']:,.0f} MB at most"
-        + ("" if grown is None else f", {grown:+.1%} from first to last third: {'flat' if found['rss_flat'] else 'GROWS'}")
-    )
+    verdict = "" if grown is None else f", {grown:+.1%} to the last third: {'flat' if found['rss_flat'] else 'GROWS'}"
+    lines.append(f"memory {found['rss_most_mb']:,.0f} MB at most{verdict}")
     return "\n".join(lines)
