@@ -17,6 +17,7 @@ from scorers.sequential import SequentialResult, score_sequential
 from scorers.simulation import SCORERS, Scorer, score_simulation
 from scorers.types import Null, Score, ScoreSet, protocol_hash
 from scorers.verdict import Judgement, Verdict, VerdictRule, judge
+from scorers.windowed import score_windows
 
 __all__ = [
     "ERROR_METHODS",
@@ -46,5 +47,6 @@ __all__ = [
     "score_edges",
     "score_sequential",
     "score_simulation",
+    "score_windows",
     "with_q_values",
 ]

@@ -62,6 +62,7 @@ def intervals(
     *,
     resamples: int = 1000,
     rng: np.random.Generator,
+    active_weight: float | None = None,
 ) -> dict[str, Interval]:
     """Document-clustered 95 % bootstrap intervals of several metrics, from the same resamples.
 
@@ -71,6 +72,9 @@ def intervals(
         documents: [n] document of each position.
         resamples: number of bootstrap resamples.
         rng: source of the resamples.
+        active_weight: weight of an active position that was not seen; that of the sample's heaviest where it is None.
+            In a sample drawn by activity, which positions are active is known of many more than were drawn, and a
+            position that stands for many silent ones stands for none that is active.
 
     Returns:
         Per metric an interval. With a single document there is nothing to resample and both ends are None.
@@ -95,7 +99,7 @@ def intervals(
     for ranked, data in ((False, comparison), (True, merged)):
         family = [metric for metric in metrics if metric.ranked is ranked]
         if family:
-            clusters = _Clusters(_with_phantoms(data, document), document, data.centre(), ranked=ranked)
+            clusters = _Clusters(_with_phantoms(data, document, active_weight), document, data.centre(), ranked=ranked)
             values = clusters.values(family, whole)[:, 0]
             low, high = clusters.values(family, low_counts), clusters.values(family, high_counts)
             for k, metric in enumerate(family):
@@ -144,14 +148,16 @@ class _Clusters:
         return np.stack([np.concatenate([metric.values(block) for block in blocks]) for metric in metrics])
 
 
-def _with_phantoms(comparison: Comparison, document: IntArray) -> Comparison:
+def _with_phantoms(comparison: Comparison, document: IntArray, active_weight: float | None = None) -> Comparison:
     """The comparison with three rows more: a document's misses, its false alarms, its hits.
 
-    A phantom is as heavy as the sample's heaviest position times the number of active (or of predicted) positions of a
-    typical document that has any; it holds the typical activation and prediction of its kind.
+    A phantom is as heavy as the sample's heaviest position (or as `active_weight`, where it is active) times the number
+    of active (or of predicted) positions of a typical document that has any; it holds the typical activation and
+    prediction of its kind.
     """
     active, predicted, weights = comparison.active, comparison.predicted, comparison.weights
     heaviest = float(weights.max())
+    heaviest_active = heaviest if active_weight is None else active_weight
     strong = _mean(comparison.activation, active, weights, default=float(comparison.activation.max()))
     weak = _mean(comparison.activation, ~active, weights, default=0.0)
     high = _median(comparison.prediction, predicted, weights, default=float(comparison.prediction.max()))
@@ -162,7 +168,7 @@ def _with_phantoms(comparison: Comparison, document: IntArray) -> Comparison:
         active=np.append(active, [True, False, True]),
         prediction=np.append(comparison.prediction, [low, high, high]),
         predicted=np.append(predicted, [False, True, True]),
-        weights=np.append(weights, [heaviest * n_active, heaviest * n_predicted, heaviest * n_active]),
+        weights=np.append(weights, [heaviest_active * n_active, heaviest * n_predicted, heaviest_active * n_active]),
     )
 
 

@@ -108,7 +108,7 @@ def score_sequential(
     if verdict == "undecided":
         whole = score_held(
             predictor.name, view, run.held, run.raw, null_units=others, resamples=resamples, seed=seed,
-            metrics=metrics, began=began,
+            metrics=chosen, began=began,
         )  # fmt: skip
         e_value = run.bets["chance"].e_value
         scores = tuple(replace(score, e_value=None if score.value is None else e_value) for score in whole)

@@ -130,12 +130,11 @@ def score_simulation(
         ScorerError: unknown metric or polarity, negative threshold, misshapen or infinite predictions.
     """
     began = time.perf_counter()
-    for metric in metrics:
-        METRICS.get(metric)
+    chosen = [METRICS.get(metric) for metric in metrics]
     held = held_out(view, unit, polarity, threshold)
     raw = ask(predictor, view, held)
     return score_held(
-        predictor.name, view, held, raw, null_units=null_units, resamples=resamples, seed=seed, metrics=metrics,
+        predictor.name, view, held, raw, null_units=null_units, resamples=resamples, seed=seed, metrics=chosen,
         began=began,
     )  # fmt: skip
 
@@ -149,25 +148,30 @@ def score_held(
     null_units: Sequence[UnitId],
     resamples: int,
     seed: int,
-    metrics: Sequence[str],
+    metrics: Sequence[Metric],
     began: float,
+    drawn_from: HeldOut | None = None,
 ) -> ScoreSet:
-    """The scores of predictions `raw` [n] by the predictor `name` for a whole sample; the rest as in
-    `score_simulation`. `began` is when the work started, by `time.perf_counter`."""
-    chosen = [METRICS.get(metric) for metric in metrics]
+    """The scores of predictions `raw` [n] by the predictor `name` for a sample in the order of the text; the rest as
+    in `score_simulation`. `began` is when the work started, by `time.perf_counter`; `drawn_from` is the unit's whole
+    sample, where `held` is a part of it that was drawn by activity."""
     comparison = held.compare(raw)
     rng = generator(seed, held.unit, held.polarity)
-    ends = intervals(chosen, comparison, held.documents, resamples=resamples, rng=rng)
+    unseen = None
+    if drawn_from is not None:
+        unseen = max(float(drawn_from.weights.max()), float(held.weights[held.active].max(initial=0)))
+    ends = intervals(metrics, comparison, held.documents, resamples=resamples, rng=rng, active_weight=unseen)
     longest = int(np.unique(held.contexts, return_counts=True)[1].max())
-    rotation = rotation_null(chosen, comparison, shortest=longest)
-    pairing = _pairing(chosen, held, comparison, view, [other for other in null_units if other != held.unit])
+    rotation = rotation_null(metrics, comparison, shortest=longest)
+    others = [other for other in null_units if other != held.unit]
+    pairing = _pairing(metrics, held, comparison, view, others, whole=drawn_from is None)
     settings = {
         "resamples": resamples, "interval": "document percentile with mid-p phantoms", "rotations": MAX_ROTATIONS,
         "null_levels": MAX_LEVELS, "pairing": "density matched",
     }  # fmt: skip
     cost = {"seconds": time.perf_counter() - began, "positions": float(len(held))}
     scores = []
-    for metric in chosen:
+    for metric in metrics:
         value, reason = evaluate(metric, comparison)
         own = rotation.get(metric.name)
         scores.append(
@@ -269,22 +273,33 @@ def panel_rows(view: View, held: HeldOut) -> IntArray:
     Raises:
         ScorerError: one is missing.
     """
+    rows, columns = panel_pairs(view, held)
+    if len(columns) < len(view.panel_index[0]):
+        raise ScorerError("The sample of a unit lacks positions of the random panel; the index is inconsistent.")
+    return rows
+
+
+def panel_pairs(view: View, held: HeldOut) -> tuple[IntArray, IntArray]:
+    """Rows of a sample in the order of the text that are positions of the random panel, and which of them they are."""
     contexts, positions = view.panel_index
     stride = 1 + max(int(held.positions.max()), int(positions.max()))
-    keys, wanted = held.contexts * stride + held.positions, contexts * stride + positions
-    rows = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    if not (keys[rows] == wanted).all():
-        raise ScorerError("The sample of a unit lacks positions of the random panel; the index is inconsistent.")
-    return rows.astype(np.int64)
+    keys, panel = held.contexts * stride + held.positions, contexts * stride + positions
+    columns = np.minimum(np.searchsorted(panel, keys), len(panel) - 1)
+    rows = np.flatnonzero(panel[columns] == keys)
+    return rows.astype(np.int64), columns[rows].astype(np.int64)
 
 
 def _pairing(
-    metrics: Sequence[Metric], held: HeldOut, comparison: Comparison, view: View, others: Sequence[UnitId]
-) -> dict[str, Null]:
-    """The pairing null on the random panel, all of whose positions are in the sample."""
+    metrics: Sequence[Metric], held: HeldOut, comparison: Comparison, view: View, others: Sequence[UnitId], *,
+    whole: bool,
+) -> dict[str, Null]:  # fmt: skip
+    """The pairing null on the random panel, or on what of it is in a part of a sample."""
     if not others:
         return {}
-    rows = panel_rows(view, held)
+    if whole:
+        rows, columns = panel_rows(view, held), np.arange(len(view.panel_index[0]))
+    else:
+        rows, columns = panel_pairs(view, held)
     panel = Comparison(**{name: array[rows] for name, array in comparison.__dict__.items()})
     sign = 1.0 if held.polarity == "+" else -1.0
-    return pairing_null(metrics, panel, sign * view.panel_matrix(others))
+    return pairing_null(metrics, panel, sign * view.panel_matrix(others)[:, columns], weighted=not whole)
