@@ -8,8 +8,8 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from neurogloss.cli import report
-from neurogloss.cli.options import Call, pairs, unwrapped, verb
+from neurogloss.cli import replay, report
+from neurogloss.cli.options import Call, pairs, prices, unwrapped, values, verb
 from neurogloss.errors import UsageError
 from neurogloss.render.campaign import campaign_list, campaign_page
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 
 _WHAT, _HOW, _BUDGET = "What to describe", "How to describe it", "When to stop"
+_LLM = "Language models"
 
 
 def run(
@@ -72,7 +73,58 @@ def run(
     ] = None,
     explainer: Annotated[
         str | None,
-        typer.Option(metavar="NAME", rich_help_panel=_HOW, help="Who describes. (pattern, which needs no LLM)"),
+        typer.Option(
+            metavar="NAME",
+            rich_help_panel=_HOW,
+            help="Who describes; see explainer list. Or an endpoint, as for --llm. (pattern, which needs no LLM)",
+        ),
+    ] = None,
+    explainer_option: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", rich_help_panel=_HOW, help="Option of the explainer, such as n=4."),
+    ] = None,
+    llm: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ENDPOINT",
+            rich_help_panel=_LLM,
+            help="vllm:MODEL (started for the campaign) or openai:MODEL@URL; repeated: they share the load.",
+        ),
+    ] = None,
+    llm_concurrency: Annotated[
+        int | None, typer.Option(min=1, metavar="N", rich_help_panel=_LLM, help="Calls in flight at most. (32)")
+    ] = None,
+    llm_price: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROMPT,ANSWER[,CACHED]",
+            rich_help_panel=_LLM,
+            help="US dollars for a million tokens, to count money.",
+        ),
+    ] = None,
+    predictor: Annotated[
+        str | None,
+        typer.Option(
+            metavar="marks|simulation|levels", rich_help_panel=_LLM, help="How words become predictions. (marks)"
+        ),
+    ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(metavar="FOLDER", rich_help_panel=_LLM, help="Prompt files that take the place of the built-in."),
+    ] = None,
+    embeddings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SOURCE",
+            rich_help_panel=_LLM,
+            help="For hard negatives: endpoint, openai:MODEL@URL, sentence-transformers:NAME. (words in common)",
+        ),
+    ] = None,
+    diagnostics: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", rich_help_panel=_LLM, help="Further tests: detection, fuzzing, …; may be repeated."
+        ),
     ] = None,
     scorer: Annotated[
         str | None,
@@ -146,6 +198,15 @@ def run(
         int | None,
         typer.Option(min=1, metavar="N", rich_help_panel=_BUDGET, help="Ask the model and its index so often at most."),
     ] = None,
+    budget_llm_calls: Annotated[
+        int | None, typer.Option(min=1, metavar="N", rich_help_panel=_BUDGET, help="Call language models so often.")
+    ] = None,
+    budget_llm_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", rich_help_panel=_BUDGET, help="Tokens of language models.")
+    ] = None,
+    budget_llm_dollars: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", rich_help_panel=_BUDGET, help="Money; needs --llm-price.")
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", rich_help_panel=_BUDGET, help="Print the estimate of the cost and stop.")
     ] = False,
@@ -164,6 +225,7 @@ def run(
       neurogloss campaign run plan.yaml --workers 4
       neurogloss campaign run demo --dry-run
       neurogloss campaign run --subject gpt2 --corpus stdlib: --units 'mlp:5:*'
+      neurogloss campaign run demo --explainer vllm:./my-llama
     """
     if spec is None and subject is None:
         raise UsageError(
@@ -177,10 +239,19 @@ def run(
     overrides: dict[str, Any] = {
         "name": name, "subject": subject, "units": units or None, "sample": sample,
         "dictionaries": dict(pairs(dictionary, "--dictionary")) or None, "corpus": corpus,
-        "corpus_limit": corpus_limit, "max_tokens": max_tokens, "explainer": explainer, "scorer": scorer,
+        "corpus_limit": corpus_limit, "max_tokens": max_tokens, "explainer": explainer,
+        "explainer_options": values(explainer_option, "--explainer-option"), "scorer": scorer,
         "scoring": scoring, "controls": controls, "error_method": error_method, "alpha": alpha, "polarity": polarity,
         "device": device, "dtype": dtype, "workers": workers, "seed": seed, "shuffle_weights": shuffle_weights,
-        "budget": {"units": budget_units, "seconds": budget_seconds, "tool_calls": budget_tool_calls},
+        "diagnostics": diagnostics or None,
+        "llm": {
+            "endpoints": llm or None, "concurrency": llm_concurrency, "price": prices(llm_price),
+            "predictor": predictor, "prompts": prompts, "embeddings": embeddings,
+        },
+        "budget": {
+            "units": budget_units, "seconds": budget_seconds, "tool_calls": budget_tool_calls,
+            "llm_calls": budget_llm_calls, "llm_tokens": budget_llm_tokens, "llm_dollars": budget_llm_dollars,
+        },
     }  # fmt: skip
     run_campaign(call, load_spec(spec, overrides), dry_run=dry_run, yes=yes)
 
@@ -204,6 +275,19 @@ def resume(
     budget_tool_calls: Annotated[
         int | None, typer.Option(min=1, metavar="N", rich_help_panel=_BUDGET, help="New limit, over all runs.")
     ] = None,
+    budget_llm_calls: Annotated[
+        int | None, typer.Option(min=1, metavar="N", rich_help_panel=_BUDGET, help="New limit, over all runs.")
+    ] = None,
+    budget_llm_tokens: Annotated[
+        int | None, typer.Option(min=1, metavar="N", rich_help_panel=_BUDGET, help="New limit, over all runs.")
+    ] = None,
+    budget_llm_dollars: Annotated[
+        float | None, typer.Option(min=0, metavar="USD", rich_help_panel=_BUDGET, help="New limit, over all runs.")
+    ] = None,
+    llm: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENDPOINT", rich_help_panel=_LLM, help="Where the same model is served now."),
+    ] = None,
 ) -> None:
     """Go on with a campaign where it stopped, with the settings that it was begun with.
 
@@ -221,9 +305,18 @@ def resume(
     from agent.campaign import resume_spec
     from neurogloss.cli.running import run_campaign
 
-    limits = {"units": budget_units, "seconds": budget_seconds, "tool_calls": budget_tool_calls}
-    budget = {**known.budget, **{limit: value for limit, value in limits.items() if value is not None}}
-    spec = resume_spec(known, {"budget": budget, **({"workers": workers} if workers is not None else {})})
+    limits = {
+        "units": budget_units, "seconds": budget_seconds, "tool_calls": budget_tool_calls,
+        "llm_calls": budget_llm_calls, "llm_tokens": budget_llm_tokens, "llm_dollars": budget_llm_dollars,
+    }  # fmt: skip
+    changed: dict[str, Any] = {
+        "budget": {**known.budget, **{limit: value for limit, value in limits.items() if value is not None}}
+    }
+    if workers is not None:
+        changed["workers"] = workers
+    if llm and known.spec.get("llm"):
+        changed["llm"] = {**known.spec["llm"], "endpoints": llm}
+    spec = resume_spec(known, changed)
     run_campaign(call, spec, dry_run=False, yes=True, retry_failed=retry_failed)
 
 
@@ -269,3 +362,4 @@ verb(app, "list")(list_)
 verb(app, "show")(show)
 verb(app, "resume")(resume)
 report.register(app)
+replay.register(app)
