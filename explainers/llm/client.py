@@ -345,8 +345,11 @@ def _lane(endpoint: Endpoint, concurrency: int, timeout: float) -> Lane:
     if endpoint.url is None:
         raise EndpointError(f"{endpoint} names no URL: it has to be started first, or write {endpoint}@URL.")
     key = endpoint.key()
-    # On this machine no proxy stands between; elsewhere the environment's is used.
-    http = openai.DefaultAsyncHttpxClient(trust_env=False) if endpoint.local else None
+    http = None
+    if endpoint.local:
+        # On this machine no proxy stands between, and plain HTTP needs no certificates, which take long to load.
+        secure = endpoint.url.startswith("https:")
+        http = openai.DefaultAsyncHttpxClient(trust_env=False, verify=secure, follow_redirects=False)
     client = openai.AsyncOpenAI(
         api_key=key or "none", base_url=endpoint.url, max_retries=0, timeout=timeout, http_client=http
     )
