@@ -31,6 +31,8 @@ TOP: Final = 20
 """Likeliest tokens that are asked for at each place; what a vLLM server gives unless it is told otherwise."""
 PLACEHOLDER: Final = "unknown"
 _PROBE: Final = "activation 10"
+_SPECIAL: Final = 3
+"""Tokens at the beginning of which nothing is told, or that are no text: one, or a few special ones."""
 
 
 @dataclass(frozen=True)
@@ -169,28 +171,28 @@ def tokens_at(prompt: str, tokens: Sequence[TokenLogprobs], places: Iterable[int
 
     Args:
         prompt: In ASCII.
-        tokens: The prompt's, as the endpoint tells them.
+        tokens: The prompt's, as the endpoint tells them. Of the first one, which may be special, nothing is told.
         places: Characters of the prompt that are no white space, ascending.
 
     Raises:
         AnswerError: The tokens are not those of the prompt.
     """
-    # Characters that are no white space, and how many of them come before each place.
+    # How many characters that are no white space come before each place.
     before = np.concatenate([[0], np.cumsum([not c.isspace() for c in prompt])])
     inked = "".join(prompt.split())
+    inks = ["".join(token.token.split()) for token in tokens]
+    for first in range(1, 1 + _SPECIAL):
+        rest = "".join(inks[first:])
+        if rest and inked.endswith(rest):
+            break
+    else:
+        raise AnswerError("The tokens that the endpoint tells of are not those of the prompt.")
     begins: dict[int, int] = {}
-    cursor = 0
-    for number, token in enumerate(tokens):
-        ink = "".join(token.token.split())
-        if not ink:
-            continue
-        if inked.startswith(ink, cursor):
+    cursor = len(inked) - len(rest)
+    for number, ink in enumerate(inks[first:], first):
+        if ink:
             begins[cursor] = number
             cursor += len(ink)
-        elif cursor:
-            raise AnswerError(f"The endpoint's tokens do not make up the prompt: '{token.token}' is not in its place.")
-    if cursor != len(inked):
-        raise AnswerError("The endpoint's tokens do not make up the prompt: it ends early.")
     return [begins.get(int(before[place])) for place in places]
 
 
