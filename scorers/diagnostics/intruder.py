@@ -35,8 +35,6 @@ SHOWN: Final = 5
 """Texts of a trial."""
 TRIALS: Final = 10
 """Trials with random intruders, and as many with hard ones."""
-LEAST: Final = 4
-"""Trials below which nothing is scored."""
 _ANSWER_TOKENS: Final = 64
 
 
@@ -72,12 +70,17 @@ def intruder(claim: Claim, setting: Setting) -> tuple[Sequence[Outcome], Mapping
 
 
 def _trials(active: Sequence[Item], silent: Sequence[Item], rng: np.random.Generator) -> list[_Trial]:
-    """Trials, each with another intruder; the active texts take turns."""
-    if len(active) < SHOWN:
+    """Trials, each with another intruder, which has the marks of another active text.
+
+    All texts of a trial are drawn from the pairs, in no order: an active text that no silent one can take the marks of
+    must not be shown, or the intruder's marks would differ from the others'.
+    """
+    pairs = matched(active, silent, rng)
+    if len(pairs) < SHOWN:
         return []
     trials = []
-    for replaced, intruder in matched(active, silent, rng)[:TRIALS]:
-        others = [item for item in active if item is not replaced]
+    for replaced, intruder in pairs[:TRIALS]:
+        others = [item for item, _ in pairs if item is not replaced]
         chosen = [others[i] for i in rng.choice(len(others), SHOWN - 1, replace=False).tolist()]
         place = int(rng.integers(SHOWN))
         trials.append(_Trial((*chosen[:place], intruder, *chosen[place:]), place))
@@ -102,9 +105,9 @@ def _outcome(
         "n_examples": len(trials), "n_documents": len(set(documents.tolist())), "n_active": n_active,
         "unparseable": float((~usable).mean()) if len(trials) else 0.0,
     }  # fmt: skip
-    if len(trials) < LEAST:
-        few = f"{n_active} active texts" if n_active < SHOWN else f"{len(trials)} silent texts that can take marks"
-        return Outcome(metric, reason=f"there are {few}, too few for {LEAST} trials of {SHOWN} texts", **base)
+    if not len(trials):
+        reason = f"fewer than {SHOWN} active texts can be matched with a silent one (there are {n_active} active ones)"
+        return Outcome(metric, reason=reason, **base)
     if not usable.any():
         error = next((str(answer) for answer in answers if isinstance(answer, LlmError)), "no text of that number")
         return Outcome(metric, reason=f"no answer could be had: {error}", **base)

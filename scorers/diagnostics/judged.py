@@ -109,8 +109,7 @@ def draw_items(claim: Claim, setting: Setting, of_each: int = OF_EACH) -> Items:
     order = rng_of(claim, setting, "items").permutation(len(active))
     missed = [
         Item(tuple(_WORD.findall(text)), (), "hard", -1 - number, 0.0)
-        for number, text in enumerate(list(dict.fromkeys(setting.near_misses))[:NEAR_MISSES])
-        if text.strip()
+        for number, text in enumerate(list(dict.fromkeys(filter(str.strip, setting.near_misses)))[:NEAR_MISSES])
     ]
     return Items(
         tuple(active[i] for i in order[:of_each].tolist()),
@@ -225,4 +224,4 @@ def matched(active: Sequence[Item], silent: Sequence[Item], rng: np.random.Gener
             partner = min(fitting, key=lambda other: abs(len(other.pieces) - len(item.pieces)))
             left.remove(partner)
             pairs.append((item, replace(partner, marked=item.marked)))
-    return pairs
+    return [pairs[i] for i in rng.permutation(len(pairs)).tolist()]
