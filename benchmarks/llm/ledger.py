@@ -104,7 +104,7 @@ def tokenizer_of(name: str | None) -> Tokenizer:
 class CallTokens:
     """One call that was sent."""
 
-    investigation: int
+    investigation: int | None
     polarity: str | None
     control: bool
     purpose: str

@@ -148,10 +148,12 @@ class Concept:
             levels[place.quote].append(place.level)
         total = sum(map(sum, levels.values())) or 1
         ranked = sorted(levels, key=lambda token: (-sum(levels[token]), token))
+        often = len(levels[ranked[0]]) >= 4
         kept, covered = [], 0.0
         for token in ranked[:MOST]:
-            if covered >= 0.95 and len(levels[token]) == 1:
-                break
+            # What was seen once, beside what was seen often, is no part of what the unit is about.
+            if len(levels[token]) == 1 and (often or covered >= 0.95):
+                continue
             kept.append(token)
             covered += sum(levels[token]) / total
         strong = [t for t in kept if sum(levels[t]) / len(levels[t]) > active_from] or kept[:1]

@@ -26,6 +26,8 @@ NEUTRAL = (
     "They kept walking slowly", "Dinner was ready early", "His map showed every road", "Some birds sang outside",
 )  # fmt: skip
 """Beginnings of texts that are to be written."""
+MOST_MARKS = 80
+"""That an answer has; the prompt asks for no more."""
 
 
 class Mind(Protocol):
@@ -57,7 +59,7 @@ class Competent:
         if "concepts" in fields:
             return {"concepts": [self.describe(chat, concept) for concept in self.several(chat)]}
         if "marks" in fields:
-            return {"marks": [mark for text in chat.texts() for mark in self.marks(chat, text)]}
+            return {"marks": [mark for text in chat.texts() for mark in self.marks(chat, text)][:MOST_MARKS]}
         if "levels" in fields:
             return {"levels": [{"text": t.number, "levels": self.levels(chat, t)} for t in chat.texts()]}
         if "judgements" in fields:
