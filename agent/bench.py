@@ -20,6 +20,7 @@ from agent.seeds import seed_for
 from agent.spec import CampaignSpec
 from agent.state import Json
 from agent.triage import Tail
+from explainers.llm.kit import LlmKit
 from explainers.types import Evidence, Explainer
 from tools.heads import Edge, EdgeProfile, edge_profiles, top_edges
 from tools.index import ActivationIndex, SplitView
@@ -114,11 +115,20 @@ class Bench:
     """What stands in for some of the units."""
     provenance: Json | None = None
     """What a control is made of, to make it again; None for the units themselves."""
+    kit: LlmKit | None = None
+    """The campaign's language model."""
     _once: Once = field(default_factory=Once)
 
     @classmethod
     def open(
-        cls, spec: CampaignSpec, subject: Subject, index: ActivationIndex, units: Sequence[UnitId], explainer: Explainer
+        cls,
+        spec: CampaignSpec,
+        subject: Subject,
+        index: ActivationIndex,
+        units: Sequence[UnitId],
+        explainer: Explainer,
+        *,
+        kit: LlmKit | None = None,
     ) -> Bench:
         """A bench over an index; `close` it afterwards."""
         # What is run, when the subject is first asked for it, is no unit's cost: it is asked for in here.
@@ -126,7 +136,7 @@ class Bench:
         explore, refine = (ShownView(index.view(split), {}) for split in (Split.EXPLORE, Split.REFINE))
         return cls(
             spec, shown, index, tuple(units), explainer, PassCounter(subject), explore, refine,
-            fingerprint=subject.fingerprint, index_key=index.key,
+            fingerprint=subject.fingerprint, index_key=index.key, kit=kit,
         )  # fmt: skip
 
     def close(self) -> None:

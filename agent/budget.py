@@ -21,6 +21,9 @@ class Spent:
     """Investigations that ended, done or failed; skipped ones (dead, dense, duplicate) cost nothing."""
     seconds: float = 0.0
     tool_calls: int = 0
+    llm_calls: int = 0
+    llm_tokens: int = 0
+    llm_dollars: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,10 @@ def exceeded(budget: Budget, spent: Spent, in_flight: int = 0) -> Exceeded | Non
         return Exceeded("units", spent.units + in_flight, budget.units)
     if budget.seconds is not None and spent.seconds >= budget.seconds:
         return Exceeded("seconds", round(spent.seconds, 1), budget.seconds)
-    if budget.tool_calls is not None and spent.tool_calls >= budget.tool_calls:
-        return Exceeded("tool_calls", spent.tool_calls, budget.tool_calls)
+    for name in ("tool_calls", "llm_calls", "llm_tokens", "llm_dollars"):
+        allowed, used = getattr(budget, name), getattr(spent, name)
+        if allowed is not None and used >= allowed:
+            return Exceeded(name, round(used, 4), allowed)
     return None
 
 

@@ -12,12 +12,14 @@ import math
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import store
 from agent import estimate
+from agent.accounts import StoreAccounts
 from agent.bench import Bench
 from agent.budget import Exceeded
 from agent.cast import Cast, Twin, load_twin, twin_units
@@ -25,12 +27,15 @@ from agent.checkpoints import checkpoint_file, open_checkpoints, sweep
 from agent.closing import close, summarise
 from agent.controls import Control, direction_of, plan_controls, queue, twin_seed
 from agent.guise import ShownSubject
+from agent.llm import check_plan, make_explainer, open_kit
 from agent.owner import is_alive
+from agent.plain import plain
 from agent.progress import Estimate, IndexProgress, Observer, SerialObserver, Summary
 from agent.seeds import sample_units
 from agent.spec import BEFORE, CampaignSpec
 from agent.workers import Crew, one_thread_each, over_budget, spent_of
-from explainers.registry import get as get_explainer
+from explainers.llm.budget import Spent as LlmSpent
+from explainers.llm.types import Abilities
 from scorers.simulation import SCORERS
 from store.queries import list_campaigns
 from store.records import CorpusRecord, DictionaryRecord, IndexRecord, SubjectRecord, UnitRecord
@@ -92,6 +97,7 @@ def run_campaign(
     stop: threading.Event | None = None,
     retry_failed: bool = False,
     confirm: Confirm | None = None,
+    replay_from: store.Database | None = None,
 ) -> Summary | None:
     """Runs a campaign, or goes on with it.
 
@@ -104,6 +110,8 @@ def run_campaign(
             up at that step. A Ctrl-C (KeyboardInterrupt) does the same.
         retry_failed: First put investigations that had failed for good back into the queue.
         confirm: Is asked with the estimate before anything is spent or written; False leaves everything as it is.
+        replay_from: A database that has the same campaign: language models' answers are taken from there, and no
+            endpoint is called.
 
     Returns:
         How the campaign stands; whatever its status, the same call goes on from there. None when `confirm` said no.
@@ -115,8 +123,9 @@ def run_campaign(
     if not isinstance(db, store.Database):
         with store.open_database(db) as opened:
             return run_campaign(
-                spec, db=opened, home=home, observer=observer, stop=stop, retry_failed=retry_failed, confirm=confirm
-            )
+                spec, db=opened, home=home, observer=observer, stop=stop, retry_failed=retry_failed, confirm=confirm,
+                replay_from=replay_from,
+            )  # fmt: skip
     told = SerialObserver(observer or Observer())
     stop = stop or threading.Event()
     campaign = _known(db, spec, retry_failed)
@@ -124,7 +133,9 @@ def run_campaign(
         ended: Summary | None = summarise(db, campaign, "done", already_done=True)
     else:
         try:
-            ended = _run(spec, db, home=home, told=told, stop=stop, known=campaign, confirm=confirm)
+            ended = _run(
+                spec, db, home=home, told=told, stop=stop, known=campaign, confirm=confirm, replay_from=replay_from
+            )
         except KeyboardInterrupt:
             campaign = _known(db, spec, retry_failed=False)
             if campaign is None:  # nothing is in the database yet that could be summed up
@@ -172,6 +183,7 @@ def _run(
     stop: threading.Event,
     known: Campaign | None,
     confirm: Confirm | None,
+    replay_from: store.Database | None,
 ) -> Summary | None:
     plan = _resolve(spec, told)
     told.phase("estimate")
@@ -198,24 +210,33 @@ def _run(
         IndexRecord(index.key, str(index.path), sum(index.tokens.values()), plan.settings.address()),
     )  # fmt: skip
     _record(db, spec, index_id=index_id)
-    told.phase("investigate")
-    explainer = get_explainer(spec.explainer, **spec.explainer_options)
-    bench = Bench.open(spec, plan.subject, index, plan.units, explainer)
-    cast = Cast(bench, plan.subject, plan.controls, twin)
+    seen = _abilities(known) if replay_from is None else _abilities(store.get_campaign(replay_from, spec.title))
+    used = spent_of(store.progress(db, campaign.id))
+    spent = LlmSpent(used.llm_calls, used.llm_tokens, used.llm_dollars)
     path = checkpoint_file(db, home)
-    try:
-        with open_checkpoints(path) as saver, one_thread_each():
-            crew = Crew(db, campaign.id, bench, cast, saver, told, stop)
-            told.tally(crew.tally())
-            crew.run()
-            left = store.progress(db, campaign.id).left
-            if not left:
-                told.phase("close")
-                close(db, campaign)
-                sweep(saver, campaign.id)
-    finally:
-        cast.close()
-        bench.close()
+    with ExitStack() as stack:
+        replay = replay_from is not None
+        kit = stack.enter_context(
+            open_kit(spec, plan.subject, spent=spent, logs=home / "logs", told=told, seen=seen, replay=replay)
+        )
+        if kit is not None:
+            _record(db, spec, estimates={**cost.to_json(), "abilities": plain(kit.llm.abilities)})
+        told.phase("investigate")
+        bench = Bench.open(spec, plan.subject, index, plan.units, make_explainer(spec, kit), kit=kit)
+        stack.callback(bench.close)
+        cast = Cast(bench, plan.subject, plan.controls, twin)
+        stack.callback(cast.close)
+        saver = stack.enter_context(open_checkpoints(path))
+        stack.enter_context(one_thread_each())
+        accounts = StoreAccounts(db, campaign.id, replay_from=replay_from)
+        crew = Crew(db, campaign.id, bench, cast, saver, accounts, told, stop)
+        told.tally(crew.tally())
+        crew.run()
+        left = store.progress(db, campaign.id).left
+        if not left:
+            told.phase("close")
+            close(db, campaign)
+            sweep(saver, campaign.id)
     if not left:
         return summarise(db, campaign, "done")
     if crew.reached is not None:
@@ -233,7 +254,7 @@ def _resolve(spec: CampaignSpec, told: Observer) -> _Resolved:
     named = [unit for pattern in spec.units for unit in expand(subject, pattern)]
     units = tuple(sample_units(named, spec.sample, spec.seed))
     # Unknown ones are told before anything is spent.
-    get_explainer(spec.explainer, **spec.explainer_options)
+    check_plan(spec)
     SCORERS.get(spec.scorer)
     told.phase("corpus")
     corpus = load_corpus(spec.corpus, limit=spec.corpus_limit, seed=spec.seed)
@@ -252,6 +273,12 @@ def _resolve(spec: CampaignSpec, told: Observer) -> _Resolved:
         seed=spec.seed,
     )  # fmt: skip
     return _Resolved(spec, subject, corpus, units, settings.resolved(subject.context), plan_controls(spec, units))
+
+
+def _abilities(campaign: Campaign | None) -> Abilities | None:
+    """What the campaign's endpoints were seen to do when it began; None where that was not needed or not begun."""
+    seen = None if campaign is None else campaign.estimates.get("abilities")
+    return None if seen is None else Abilities(**{**seen, "models": tuple(seen["models"])})
 
 
 def _register(db: store.Database, plan: _Resolved) -> tuple[int, int]:
@@ -310,6 +337,8 @@ def _estimate(plan: _Resolved, db: store.Database, home: Path, known: Campaign |
         tokens += estimate.tokens_to_index(home, subject, plan.corpus, needed, settings, fingerprint=fingerprint)
     seconds = tokens / estimate.forward_rate(subject, plan.corpus, units, plan.settings) if tokens else 0.0
     each = estimate.investigation_seconds(db, plan.spec.title, len(plan.controls) / len(plan.units))
+    asked = round(to_do * estimate.llm_tokens(db, plan.spec))
+    price = plan.spec.llm.price if plan.spec.llm is not None else None
     return Estimate(
         campaign=plan.spec.title,
         subject=plan.subject.name,
@@ -318,7 +347,9 @@ def _estimate(plan: _Resolved, db: store.Database, home: Path, known: Campaign |
         controls=len(plan.controls),
         index_tokens=tokens,
         index_seconds=seconds,
-        seconds=seconds + to_do * each / min(plan.spec.workers, max(to_do, 1)),
+        seconds=seconds + to_do * each / min(plan.spec.crew, max(to_do, 1)),
+        llm_tokens=asked,
+        llm_dollars=None if price is None else asked * price.prompt / 1e6,
     )
 
 

@@ -125,7 +125,7 @@ class Cast:
         own = {
             "spec": real.spec, "subject": real.subject, "index": real.index, "units": real.units,
             "explainer": real.explainer, "passes": real.passes, "explore": real.explore, "refine": real.refine,
-            "fingerprint": real.fingerprint, "index_key": real.index_key,
+            "fingerprint": real.fingerprint, "index_key": real.index_key, "kit": real.kit,
         }  # fmt: skip
         return kind(**{**own, **changes})
 

@@ -11,6 +11,7 @@ from agent.plain import digest
 from explainers.predictors import MakesPredictors, predictor_of
 from explainers.types import Explainer, Explanation, Predictor
 from scorers.metrics import METRICS, Comparison, evaluate
+from scorers.windows import thin
 from tools.index import SplitView
 from tools.types import Sample, UnitId
 
@@ -65,8 +66,13 @@ def rank_rivals(
     threshold: float,
     *,
     explainer: Explainer | None = None,
+    seed: int = 0,
+    even_alone: bool = False,
 ) -> list[dict[str, Any]]:
     """How each rival does on the refine split, in the rivals' order.
+
+    A language model is not asked about a rival that is alone. Where it is asked, all rivals are compared on the same
+    few windows of the split.
 
     Args:
         rivals: Descriptions of one tail of the unit.
@@ -75,17 +81,26 @@ def rank_rivals(
         polarity: '+' or '-'.
         threshold: Magnitude above which the unit counts as active.
         explainer: Who wrote them; None when their rules say it all.
+        seed: Of the campaign; decides the windows.
+        even_alone: Ask the language model about a single rival too.
 
     Returns:
         For each 'f1' and 'average_precision' at the corpus's prevalence; None where they are undefined, or the rival
         predicts nothing.
     """
     sample = view.sample(unit)
+    predictors = [predictor_of(explainer, rival) for rival in rivals]
+    nothing: dict[str, Any] = {"f1": None, "average_precision": None}
+    if not len(sample):
+        return [dict(nothing) for _ in rivals]
+    if any(getattr(predictor, "costly", False) for predictor in predictors):
+        if len(rivals) == 1 and not even_alone:
+            return [nothing]
+        sample = thin(view, unit, polarity, threshold, seed=seed, common_seed=seed)
     marks: list[dict[str, Any]] = []
-    for rival in rivals:
-        predictor = predictor_of(explainer, rival)
-        if predictor is None or not len(sample):
-            marks.append({"f1": None, "average_precision": None})
+    for predictor in predictors:
+        if predictor is None:
+            marks.append(dict(nothing))
             continue
         comparison = compare(predictor, view, sample, polarity, threshold)
         marks.append({name: evaluate(METRICS.get(name), comparison)[0] for name in ("f1", "average_precision")})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from agent.bench import Bench
@@ -23,6 +24,8 @@ class Desk:
     """(claim, polarity) -> the score split. Records the opening first; the graph holds no other way to it."""
     stopping: Callable[[], bool]
     """Whether the campaign is to stop; asked between steps."""
+    charged: Callable[[str, str], AbstractContextManager[object]] = lambda polarity, to: nullcontext()
+    """(polarity, explainer or scorer) -> a context in which calls to language models are charged to them."""
     stage: str = ""
     """The step in hand, for the heartbeat and for messages."""
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 import store
+from agent.spec import CampaignSpec
 from store.queries import list_campaigns
 from tools.corpora import Corpus
 from tools.errors import IndexDataError
@@ -21,6 +22,8 @@ from tools.units import group_site
 
 #: Seconds of one investigation where nothing is known: the pattern explainer on two cores of a server.
 USUAL_SECONDS = 2.5
+#: Tokens of a language model that a unit takes where nothing is known, and those of each further test.
+USUAL_LLM_TOKENS, USUAL_TEST_TOKENS = 14_000, 6_000
 #: Documents that are tokenised to guess how many tokens the corpus has.
 _SAMPLED = 64
 
@@ -92,6 +95,20 @@ def investigation_seconds(db: store.Database, campaign: str | None = None, contr
     for row in own or rows:
         return row.seconds / (row.done + row.failed)
     return USUAL_SECONDS * (1 + controls)
+
+
+def llm_tokens(db: store.Database, spec: CampaignSpec) -> float:
+    """Tokens of language models that a unit takes: as in this campaign so far, else what is usual. 0 without a model.
+
+    Args:
+        db: The database.
+        spec: The campaign.
+    """
+    if spec.llm is None:
+        return 0.0
+    rows = [row for row in list_campaigns(db) if row.campaign == spec.title and row.done + row.failed and row.tokens]
+    usual = USUAL_LLM_TOKENS + USUAL_TEST_TOKENS * len(spec.diagnostics)
+    return rows[0].tokens / (rows[0].done + rows[0].failed) if rows else usual * (1 + spec.controls)
 
 
 def _ranges(units: Sequence[UnitId]) -> dict[str, str]:

@@ -30,6 +30,10 @@ class Estimate:
     """Forward time for them, from a timed pilot batch."""
     seconds: float
     """The whole campaign: index and investigations, with the workers that the plan has."""
+    llm_tokens: int = 0
+    """Tokens of prompts and answers of a language model; 0 where none is asked."""
+    llm_dollars: float | None = None
+    """What they cost at most, as if none of them came from the endpoint's cache; None where no price is known."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -112,7 +116,7 @@ class Observer:
     """Receives a campaign's events; override what you want to show. Must not raise."""
 
     def phase(self, name: str) -> None:
-        """A new phase begins: 'subject', 'corpus', 'estimate', 'index', 'investigate', 'close'."""
+        """A new phase begins: 'subject', 'corpus', 'estimate', 'index', 'serve', 'investigate', 'close'."""
 
     def estimate(self, estimate: Estimate) -> None:
         """The cost, before any of it is spent."""

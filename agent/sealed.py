@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from agent.bench import Bench
+from agent.desk import Desk
 from agent.state import Json
 from agent.triage import Tail
 from explainers.predictors import predictor_of
+from explainers.rules.evaluate import RulePredictor
+from explainers.rules.language import parse_rule
 from explainers.types import Explanation, Predictor, TextSource
+from scorers.diagnostics import DIAGNOSTICS, Claim, Setting
 from scorers.edges import METRIC as EDGE_METRIC
 from scorers.edges import score_edges
 from scorers.sequential import score_early
-from scorers.simulation import SCORERS
+from scorers.simulation import SCORERS, score_simulation
 from scorers.types import Score, ScoreSet
 from scorers.verdict import Judgement, Verdict, VerdictRule, judge
+from scorers.windowed import score_windows
 from tools.index import SplitView
 from tools.types import FloatArray, IntArray, Split, UnitId
 
@@ -26,53 +31,84 @@ from tools.types import FloatArray, IntArray, Split, UnitId
 EDGE_MASS, EDGE_LIFT = 0.3, 2.0
 
 
-@dataclass
 class InUnitsOf:
     """A predictor in the measure of the unit that it is tested on: what is just active for the one is for the other."""
 
-    predictor: Predictor
-    factor: float
-    name: str
-    """The predictor's."""
+    def __init__(self, predictor: Predictor, factor: float) -> None:
+        """Args:
+        predictor: Of the description.
+        factor: Threshold of the unit that is tested over that of the unit that was described.
+        """
+        self.name = predictor.name
+        self.costly = bool(getattr(predictor, "costly", False))
+        self.protocol: Json = dict(getattr(predictor, "protocol", {}))
+        self._predictor, self._factor = predictor, factor
 
     def predict(self, texts: TextSource, contexts: IntArray, positions: IntArray) -> FloatArray:
         """Predicted magnitude at each (context, position); shape [n]."""
-        predicted = self.predictor.predict(texts, contexts, positions)
-        return predicted if self.factor == 1 else np.asarray(predicted * self.factor, dtype=np.float32)
+        predicted = self._predictor.predict(texts, contexts, positions)
+        return predicted if self._factor == 1 else np.asarray(predicted * self._factor, dtype=np.float32)
 
 
 def score(
-    bench: Bench, unit: UnitId, tail: Tail, explanation: Explanation, view: SplitView, *, described: Tail | None = None
+    desk: Desk, unit: UnitId, tail: Tail, explanation: Explanation, view: SplitView, *, described: Tail | None = None
 ) -> list[Score]:
     """Scores of a description on sealed examples.
 
     Its predictions (a rule's, or what its explainer makes of it) against the unit's activations, by the campaign's
-    scorer. Where it gives a head a role (`details['roles']`), the attention mass on the edges of the first.
+    scorer, or on windows of the text where a language model predicts. Beside a description in words that has a rule
+    too, the rule's score, which no verdict rests on. Where it gives a head a role (`details['roles']`), the attention
+    mass on the edges of the first. Then the campaign's diagnostics.
 
     Args:
-        bench: Of the investigation.
+        desk: Of the investigation.
         unit: The unit that the description is tested on.
         tail: Its tail.
         explanation: The description.
         view: The sealed split.
         described: The tail that the description was made of, when its threshold is another.
     """
+    bench = desk.bench
     scores: list[Score] = []
     predictor = predictor_of(bench.explainer, explanation)
     seed = bench.seed(unit, f"score {tail.polarity}")
     if predictor is not None:
         factor = 1.0 if described is None else tail.threshold / described.threshold
         given: dict[str, Any] = {"null_units": bench.null_units(unit), "resamples": bench.spec.resamples, "seed": seed}
+        costly = getattr(predictor, "costly", False)
         scorer: Callable[..., ScoreSet] = SCORERS.get(bench.spec.scorer)
         if bench.spec.scoring == "sequential":
             scorer, given["rule"] = score_early, VerdictRule(alpha=bench.spec.alpha)
-        scores += scorer(
-            InUnitsOf(predictor, factor, predictor.name), view, unit, tail.polarity, tail.threshold, **given
-        )
+        elif costly:
+            scorer, given["kit"], given["common_seed"] = score_windows, bench.kit, bench.spec.seed
+            if explanation.rule is not None:
+                given["rule"] = InUnitsOf(RulePredictor(parse_rule(explanation.rule)), factor)
+        with desk.charged(tail.polarity, predictor.name.partition(":")[0]):
+            scores += scorer(InUnitsOf(predictor, factor), view, unit, tail.polarity, tail.threshold, **given)
+        if costly and explanation.rule is not None:
+            scores += _beside(bench, unit, tail, InUnitsOf(RulePredictor(parse_rule(explanation.rule)), factor), view)
     roles = explanation.details.get("roles") or []
     if unit.kind == "head" and roles:
         scores.append(edge_score(bench, unit, roles[0]["name"], view, seed=seed))
+    if bench.kit is not None and bench.spec.diagnostics:
+        claim = Claim(unit, tail.polarity, tail.threshold, explanation)
+        setting = Setting(
+            view, bench.kit, bench.subject, tuple(bench.null_units(unit)), bench.spec.resamples, seed,
+            common_seed=bench.spec.seed,
+        )  # fmt: skip
+        for name in bench.spec.diagnostics:
+            with desk.charged(tail.polarity, name):
+                scores += DIAGNOSTICS.get(name)(claim, setting)
     return scores
+
+
+def _beside(bench: Bench, unit: UnitId, tail: Tail, rule: Predictor, view: SplitView) -> list[Score]:
+    """The scores of the rule that comes with words, on the whole sealed sample; none of them decides anything."""
+    found = score_simulation(
+        rule, view, unit, tail.polarity, tail.threshold, null_units=bench.null_units(unit),
+        resamples=bench.spec.resamples, seed=bench.seed(unit, f"score {tail.polarity}"),
+    )  # fmt: skip
+    return [replace(score, headline=False) for score in found]
 
 
 def edge_score(bench: Bench, unit: UnitId, edge: str, view: SplitView, *, seed: int) -> Score:

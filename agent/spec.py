@@ -15,26 +15,30 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
+from agent.llm_settings import LlmSettings, PriceSettings, ServeSettings, Settings, Stage, is_endpoint
 from tools.errors import NeuroglossError
 
 #: Settings that change where, how long or how far a campaign runs, but (rounding aside) not what any description says.
 _NOT_HASHED = {"name", "workers", "budget", "device", "batch_tokens", "max_failures"}
 #: What campaigns did that were begun before there was such a setting. It is left out of the hash, so that they are
 #: still found by theirs.
-BEFORE: dict[str, Any] = {"scorer": "simulation", "scoring": "fixed", "controls": 0.0, "error_method": "bh"}
+BEFORE: dict[str, Any] = {
+    "scorer": "simulation", "scoring": "fixed", "controls": 0.0, "error_method": "bh", "llm": None, "stages": [],
+    "diagnostics": [],
+}  # fmt: skip
+#: The explainer that an endpoint given in an explainer's place stands for.
+LLM_EXPLAINER = "quantiles"
+#: Investigations at once where nobody says how many and a language model is waited for most of the time.
+LLM_WORKERS = 16
 
 
 class SpecError(NeuroglossError):
     """A campaign's specification cannot be read or does not make sense."""
 
 
-class _Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-
-class Budget(_Settings):
+class Budget(Settings):
     """Limits at which a campaign stops taking up units; it can be continued with larger ones. None: no limit."""
 
     units: int | None = Field(default=None, ge=1)
@@ -43,9 +47,15 @@ class Budget(_Settings):
     """Seconds of investigation, summed over workers and over all runs (the index is not counted)."""
     tool_calls: int | None = Field(default=None, ge=1)
     """Calls on the subject model and its index, over all runs."""
+    llm_calls: int | None = Field(default=None, ge=1)
+    """Calls to language models, over all runs."""
+    llm_tokens: int | None = Field(default=None, ge=1)
+    """Tokens of prompts and answers, over all runs."""
+    llm_dollars: float | None = Field(default=None, gt=0)
+    """Money for language models, over all runs; counted where `llm.price` says what tokens cost."""
 
 
-class Panel(_Settings):
+class Panel(Settings):
     """How much of each split is kept token by token in the activation index, for honest weights and nulls."""
 
     explore_tokens: int = Field(default=24_000, ge=256)
@@ -62,7 +72,7 @@ class Panel(_Settings):
     """Strongest blocks kept per unit, split and tail, each from another document."""
 
 
-class CampaignSpec(_Settings):
+class CampaignSpec(Settings):
     """A set of units, how to describe and test them, and a budget."""
 
     name: str = ""
@@ -96,9 +106,18 @@ class CampaignSpec(_Settings):
     panel: Panel = Field(default_factory=Panel)
     """How much of the corpus the index keeps token by token."""
     explainer: str = "pattern"
-    """Who describes: `pattern` induces an executable rule and needs no LLM."""
+    """Who describes: `pattern` induces an executable rule and needs no LLM. An endpoint (`vllm:MODEL`,
+    `openai:MODEL@URL`) stands for the explainer `quantiles` with that language model."""
     explainer_options: dict[str, Any] = Field(default_factory=dict)
     """Options of the explainer, by name."""
+    llm: LlmSettings | None = None
+    """The language model that explains and judges. None: none is used. With one, `explainer` is `quantiles` unless it
+    says otherwise."""
+    stages: tuple[Stage, ...] = ()
+    """Several explainers in place of one, cheap ones first, each for units that those before it leave room for."""
+    diagnostics: tuple[str, ...] = ()
+    """Further tests of each description that ask the language model, kept beside the score under their usual names:
+    `detection`, `fuzzing`, `intruder`, … They decide no verdict."""
     scorer: str = "simulation"
     """Which protocol tests descriptions on sealed data, by its name in `scorers.SCORERS`."""
     scoring: Literal["fixed", "sequential"] = "fixed"
@@ -121,12 +140,30 @@ class CampaignSpec(_Settings):
     """Other units of the same group that each description is also scored against, as a null."""
     seed: int = 0
     """Everything random is seeded by this and the unit's id."""
-    workers: int = Field(default=1, ge=1, le=256)
-    """Investigations at once in this process. More processes may run the same command beside it."""
+    workers: int | None = Field(default=None, ge=1, le=256)
+    """Investigations at once in this process. More processes may run the same command beside it. None: one, or 16
+    where a language model is asked."""
     max_failures: int = Field(default=2, ge=1)
     """After so many errors an investigation counts as failed. (Kills and clean stops are no errors.)"""
     budget: Budget = Field(default_factory=Budget)
     """When to stop."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _endpoint_as_explainer(cls, value: object) -> object:
+        if not isinstance(value, Mapping):
+            return value
+        llm = value.get("llm") or {}
+        if llm and not value.get("explainer") and not value.get("stages"):
+            return {**value, "explainer": LLM_EXPLAINER}
+        if not is_endpoint(str(value.get("explainer", ""))):
+            return value
+        if isinstance(llm, Mapping) and llm.get("endpoints"):
+            raise ValueError(
+                "the language model is named twice: give an endpoint as explainer, or as llm.endpoints with the name "
+                "of an explainer"
+            )
+        return {**value, "explainer": LLM_EXPLAINER, "llm": {**llm, "endpoints": [value["explainer"]]}}
 
     @field_validator("units", mode="before")
     @classmethod
@@ -139,11 +176,28 @@ class CampaignSpec(_Settings):
             raise ValueError(f"scoring: sequential is for the scorer 'simulation', not '{self.scorer}'")
         return self
 
+    @model_validator(mode="after")
+    def _what_needs_a_model(self) -> Self:
+        if self.llm is None and self.diagnostics:
+            raise ValueError("diagnostics ask a language model: name one under llm.endpoints (--llm)")
+        if self.stages and self.stages[0].below is not None:
+            raise ValueError("stages: the first has nothing before it that its 'below' could refer to")
+        if self.budget.llm_dollars is not None and (self.llm is None or self.llm.price is None):
+            raise ValueError("budget.llm_dollars needs llm.price, the price of a million tokens (--llm-price)")
+        return self
+
+    @property
+    def crew(self) -> int:
+        """Investigations at once in this process."""
+        return self.workers or (1 if self.llm is None else LLM_WORKERS)
+
     @property
     def spec_hash(self) -> str:
         """16 hex digits over all that decides what descriptions say: not the name, workers, device or budget."""
         settings = self.model_dump(mode="json", exclude=_NOT_HASHED)
         settings = {name: value for name, value in settings.items() if name not in BEFORE or value != BEFORE[name]}
+        if self.llm is not None:
+            settings["llm"] = self.llm.decides()
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -210,7 +264,10 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         if value is None:
             continue
         inner = merged.get(key)
-        merged[key] = _merge(inner, value) if isinstance(inner, dict) and isinstance(value, Mapping) else value
+        if not isinstance(value, Mapping):
+            merged[key] = value
+        elif (both := _merge(inner if isinstance(inner, dict) else {}, value)) or inner is not None:
+            merged[key] = both
     return merged
 
 
@@ -229,6 +286,9 @@ def _explain(error: ValidationError, origin: str) -> str:
 
 
 def _known(location: tuple[int | str, ...]) -> list[str]:
-    nested: dict[int | str, type[BaseModel]] = {"budget": Budget, "panel": Panel}
-    owner = nested.get(location[0], CampaignSpec) if len(location) > 1 else CampaignSpec
-    return list(owner.model_fields)
+    nested: dict[int | str, type[BaseModel]] = {
+        "budget": Budget, "panel": Panel, "llm": LlmSettings, "stages": Stage, "price": PriceSettings,
+        "serve": ServeSettings,
+    }  # fmt: skip
+    named = [part for part in location[:-1] if part in nested]
+    return list(nested[named[-1]].model_fields if named else CampaignSpec.model_fields)

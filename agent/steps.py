@@ -58,7 +58,8 @@ def propose_step(state: State, desk: Desk, ledger: Ledger) -> State:
     for tail in tails_of(state):
         before = len(ledger.events)
         evidence = desk.bench.evidence(desk.unit, tail.polarity, tail.threshold)
-        found = desk.bench.explainer.explain(evidence, ledger)
+        with desk.charged(tail.polarity, desk.bench.explainer.name):
+            found = desk.bench.explainer.explain(evidence, ledger)
         rivals[tail.polarity] = [plain(asdict(rival)) for rival in found]
         events[tail.polarity] = ledger.events[before:]
     return {"rivals": rivals, "events": events}
@@ -85,9 +86,11 @@ def choose_step(state: State, desk: Desk, ledger: Ledger) -> State:
     chosen: dict[str, int] = {}
     for tail in tails_of(state):
         rivals = explanations_of(state, tail.polarity)
-        marks[tail.polarity] = rank_rivals(
-            rivals, desk.bench.refine, desk.unit, tail.polarity, tail.threshold, explainer=desk.bench.explainer
-        )
+        with desk.charged(tail.polarity, "choice"):
+            marks[tail.polarity] = rank_rivals(
+                rivals, desk.bench.refine, desk.unit, tail.polarity, tail.threshold, explainer=desk.bench.explainer,
+                seed=desk.bench.spec.seed,
+            )  # fmt: skip
         chosen[tail.polarity] = best_rival(marks[tail.polarity])
         ledger.count(len(rivals))
     return {"marks": marks, "chosen": chosen}
@@ -115,7 +118,7 @@ def score_step(state: State, desk: Desk, ledger: Ledger) -> State:
         view = desk.open_sealed(claim["digest"], tail.polarity)
         ledger.count()
         tested = desk.bench.scored(desk.unit, tail)
-        found = [] if tested is None else score(desk.bench, *tested, explanation, view, described=tail)
+        found = [] if tested is None else score(desk, *tested, explanation, view, described=tail)
         scores[tail.polarity] = [one.to_json() for one in found]
     return {"scores": plain(scores)}
 

@@ -8,6 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from langgraph.checkpoint.sqlite import SqliteSaver
 
 import store
+from agent.accounts import StoreAccounts
 from agent.bench import Bench
 from agent.budget import Exceeded, Rate, Spent, StoppedError, exceeded
 from agent.cast import Cast
@@ -26,6 +28,8 @@ from agent.owner import this_process
 from agent.progress import Observer, Tally
 from agent.results import cost_of, events_of, result_of
 from agent.spec import Budget
+from explainers.llm.accounts import charged_to
+from explainers.llm.types import EndpointError, SpentError
 from store.work import CampaignProgress, Investigation
 from tools.errors import IndexDataError
 from tools.index import Opening, SplitView
@@ -48,6 +52,8 @@ class Crew:
     cast: Cast
     """Who gives each investigation its bench."""
     saver: SqliteSaver
+    accounts: StoreAccounts
+    """Who pays for calls to language models."""
     observer: Observer
     stop: threading.Event
     """Set from outside: no new units, and those in hand are put back after the step in flight."""
@@ -70,8 +76,9 @@ class Crew:
         heart = threading.Thread(target=self._beat, args=(over,), name="heartbeat", daemon=True)
         heart.start()
         try:
-            with ThreadPoolExecutor(self.bench.spec.workers, thread_name_prefix="investigation") as pool:
-                futures = [pool.submit(self._work, graph) for _ in range(self.bench.spec.workers)]
+            crew = self.bench.spec.crew
+            with ThreadPoolExecutor(crew, thread_name_prefix="investigation") as pool:
+                futures = [pool.submit(self._work, graph) for _ in range(crew)]
                 try:
                     wait(futures, return_when=FIRST_EXCEPTION)
                 except KeyboardInterrupt:
@@ -134,7 +141,11 @@ class Crew:
         def open_sealed(claim: str, polarity: str) -> SplitView:
             return bench.shown(keeper.open(Split.SCORE, claim=claim, polarity=polarity, by=scorer))
 
-        return Desk(bench, unit, open_sealed, lambda: self.stopping)
+        def charged(polarity: str, to: str) -> AbstractContextManager[object]:
+            salt = investigation.failures
+            return charged_to(self.accounts.of(investigation.id, salt=salt, polarity=polarity, asker=to))
+
+        return Desk(bench, unit, open_sealed, lambda: self.stopping, charged)
 
     def _do(self, graph: Any, investigation: Investigation) -> None:
         desk = self._held[investigation.id][1]
@@ -146,7 +157,7 @@ class Crew:
             try:
                 state = investigate(graph, desk, thread)
                 result = result_of(state, desk.bench, desk.unit, kept_as=investigation.unit)
-            except (StoppedError, store.StoreError, IndexDataError, OSError):
+            except (StoppedError, SpentError, EndpointError, store.StoreError, IndexDataError, OSError):
                 raise  # not this unit's fault: all others would meet it too
             except sqlite3.Error as error:
                 raise store.StoreError(
@@ -167,6 +178,13 @@ class Crew:
             _log.warning("the lease on %s was lost in step %s", investigation.unit, desk.stage)
         except StoppedError:
             store.release(self.db, investigation)
+        except SpentError:
+            # Others may still afford the smaller call that they are at; nobody takes up anything new.
+            store.release(self.db, investigation)
+            limit = over_budget(self.bench.spec.budget, store.progress(self.db, self.campaign_id))
+            if limit is None:
+                raise
+            self.reached = self.reached or limit
         except Exception:
             with contextlib.suppress(store.StoreError):
                 store.release(self.db, investigation)
@@ -226,7 +244,10 @@ def one_thread_each() -> Iterator[None]:
 
 def spent_of(progress: CampaignProgress) -> Spent:
     """What a campaign has used of its budget."""
-    return Spent(progress.done + progress.failed, progress.seconds, progress.tool_calls)
+    return Spent(
+        progress.done + progress.failed, progress.seconds, progress.tool_calls, progress.llm_calls, progress.tokens,
+        progress.dollars or 0.0,
+    )  # fmt: skip
 
 
 def over_budget(budget: Budget, now: CampaignProgress, in_flight: int = 0) -> Exceeded | None:

@@ -171,12 +171,38 @@ def guarded(options: Shared, run: Callable[[], None]) -> None:
         raise typer.Exit(int(failure.code)) from error
 
 
-def pairs(values: list[str] | None, option: str) -> Mapping[str, str]:
+def pairs(given: list[str] | None, option: str, what: str = "FOLDER") -> Mapping[str, str]:
     """``['res=folder']`` as ``{'res': 'folder'}``, for options that are given as NAME=VALUE."""
     found: dict[str, str] = {}
-    for text in values or []:
+    for text in given or []:
         name, equals, value = text.partition("=")
         if not (equals and name and value):
-            raise UsageError(f"{option} wants NAME=FOLDER, but was given '{text}'.")
+            raise UsageError(f"{option} wants NAME={what}, but was given '{text}'.")
         found[name] = value
     return found
+
+
+def values(given: list[str] | None, option: str) -> dict[str, Any]:
+    """``['n=4']`` as ``{'n': 4}``: values as YAML reads them."""
+    import yaml
+
+    try:
+        return {name: yaml.safe_load(value) for name, value in pairs(given, option, "VALUE").items()}
+    except yaml.YAMLError as error:
+        raise UsageError(f"{option} has a value that cannot be read: {' '.join(str(error).split())}.") from error
+
+
+def prices(text: str | None) -> dict[str, float] | None:
+    """``'0.5,1.5'`` as the price of prompts and answers; a third number is that of cached prompt tokens."""
+    if text is None:
+        return None
+    names = ("prompt", "completion", "cached")
+    parts = text.split(",")
+    try:
+        if not 2 <= len(parts) <= len(names):
+            raise ValueError
+        return {name: float(part) for name, part in zip(names, parts, strict=False)}
+    except ValueError as error:
+        raise UsageError(
+            f"--llm-price wants dollars for a million tokens, PROMPT,ANSWER or PROMPT,ANSWER,CACHED, not '{text}'."
+        ) from error

@@ -12,6 +12,7 @@ _PHASES = {
     "subject": "Loading the subject",
     "corpus": "Reading the corpus",
     "estimate": "Estimating the cost",
+    "serve": "Starting vLLM, which takes a minute or more; its log is in the data folder, under logs",
     "close": "Closing the campaign: error rates over all its claims",
 }
 
@@ -23,7 +24,7 @@ class Watcher(Observer):
         self._tell_estimate = tell_estimate
         self._display = display
         self.limit: str | None = None
-        """The limit of the budget that was reached: 'units', 'seconds' or 'tool_calls'."""
+        """The limit of the budget that was reached, a field of `agent.spec.Budget`."""
         self._at_work: list[str] = []
         self._stage: tuple[str, float, int] | None = None
 
@@ -109,4 +110,8 @@ def estimate_line(estimate: Estimate) -> str:
         if estimate.to_do == estimate.units
         else f"{count(estimate.to_do)} of {count(estimate.units)} units to describe"
     )
-    return f"Estimate: {to_do}, {index}; about {duration(estimate.seconds)} in all."
+    asked = ""
+    if estimate.llm_tokens:
+        price = "" if estimate.llm_dollars is None else f" (${estimate.llm_dollars:,.2f})"
+        asked = f", about {count(estimate.llm_tokens)} tokens of the language model{price}"
+    return f"Estimate: {to_do}, {index}{asked}; about {duration(estimate.seconds)} in all."

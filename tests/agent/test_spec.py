@@ -58,7 +58,7 @@ def test_title_is_the_name_or_made_of_subject_and_hash() -> None:
     ("change", "told"),
     [
         ({"sede": 1}, "unknown setting 'sede' (known: name, subject"),
-        ({"budget": {"unit": 1}}, "unknown setting 'budget.unit' (known: units, seconds, tool_calls)"),
+        ({"budget": {"unit": 1}}, "unknown setting 'budget.unit' (known: units, seconds, tool_calls, llm_calls"),
         ({"workers": 0}, "'workers'"),
         ({"polarity": "up"}, "'polarity'"),
         ({"units": []}, "'units'"),
