@@ -9,9 +9,12 @@ hand.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import store
+from explainers.llm.accounts import NoAccountError, charged_to, current_account
 from explainers.llm.types import Call, Usage
 from store.records import LlmCallRecord
 
@@ -112,9 +115,9 @@ class StoreAccount:
     polarity: str | None = None
     asker: str | None = None
 
-    def by(self, asker: str | None, polarity: str | None = None) -> StoreAccount:
-        """The same account for another part of the work."""
-        return replace(self, asker=asker, polarity=polarity)
+    def by(self, asker: str) -> StoreAccount:
+        """The same account, for something else that asks."""
+        return replace(self, asker=asker)
 
     def known(self, request_hash: str) -> Call | None:
         """What is on record of a request: its answer, from any investigation; or, when replaying, that it had none."""
@@ -164,3 +167,15 @@ class StoreAccount:
                 cost_usd=call.cost_usd,
             ),
         )
+
+
+@contextmanager
+def asking(name: str) -> Iterator[None]:
+    """Calls made within, in this thread, are on record as asked by `name`; elsewhere than in a campaign they are not
+    told apart."""
+    try:
+        account = current_account()
+    except NoAccountError:
+        account = None
+    with charged_to(account.by(name)) if isinstance(account, StoreAccount) else nullcontext():
+        yield

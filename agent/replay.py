@@ -83,7 +83,6 @@ def replay_campaign(
         raise StoreError(f"There is a file {out} already. A replay needs a fresh database: name another with --out.")
     # What was spent is on record; a replay spends nothing of a budget, and may take as long as it likes.
     spec = resume_spec(campaign, {"budget": {}, **({} if workers is None else {"workers": workers})})
-    given: dict[str, Any] = {} if getattr(spec, "llm", None) is None else {"replay_from": source}
     with ExitStack() as kept:
         path = out
         if path is None:
@@ -91,7 +90,7 @@ def replay_campaign(
         fresh = kept.enter_context(store.open_database(path))
         failure: NotRecordedError | None = None
         try:
-            summary = run_campaign(spec, db=fresh, home=home, observer=observer, stop=stop, **given)
+            summary = run_campaign(spec, db=fresh, home=home, observer=observer, stop=stop, replay_from=source)
         except NotRecordedError as error:
             failure = error
         else:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from store.claim_rows import ClaimRow
+from store.queries import LlmCost
 
 #: The metric that decides about claims, as the database calls it, and the one that does so for a head with a role.
 HEADLINE, EDGES = "weighted_f1", "edge_mass"
@@ -99,6 +102,18 @@ class Head:
 
 
 @dataclass(frozen=True)
+class LlmEvidence:
+    """What the part of a report about language models is computed from."""
+
+    costs: Sequence[LlmCost]
+    """By asker and purpose, controls among them."""
+    by_claim: Sequence[LlmCost] = ()
+    """By investigation, polarity and asker, without controls."""
+    claims: Sequence[ClaimRow] = field(default=(), repr=False)
+    """Of real units."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that a report is computed from."""
 
@@ -107,6 +122,8 @@ class Evidence:
     jobs: Sequence[Job]
     recorded: dict[str, float]
     """The campaign's own totals of 'seconds', 'tool_calls' and 'tokens', which the jobs' must add up to."""
+    llm: LlmEvidence | None = None
+    """Of calls to language models."""
 
     def tested(self, *, control: bool) -> list[Claim]:
         """The claims of real units, or of controls, that went through the whole investigation."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import store
-from agent.reporting.evidence import EDGES, HEADLINE, Claim, Evidence, Head, Job
+from agent.reporting.evidence import EDGES, HEADLINE, Claim, Evidence, Head, Job, LlmEvidence
 from agent.reporting.report import CampaignReport, build_report
 from store.claim_rows import ClaimRow, ClaimScore
-from store.queries import campaign_evidence, list_campaigns
+from store.queries import campaign_evidence, list_campaigns, llm_costs
 from store.queries.jobs import JobRow, campaign_jobs
 
 
@@ -52,6 +52,11 @@ def gather(db: store.Database, name: str) -> Evidence:
         claims=[_claim(claim, work[claim.investigation_id], tails[claim.investigation_id]) for claim in claims],
         jobs=[_job(job, passes.get(job.investigation_id, 0)) for job in jobs],
         recorded={"seconds": row.seconds, "tool_calls": float(row.tool_calls), "tokens": float(row.tokens)},
+        llm=LlmEvidence(
+            costs=llm_costs(db, name, ["asker", "purpose"]),
+            by_claim=llm_costs(db, name, ["investigation", "polarity", "asker"], controls=False),
+            claims=[claim for claim in claims if claim.control is None],
+        ),
     )
 
 

@@ -11,6 +11,7 @@ from agent.reporting import checks
 from agent.reporting.checks import Check, State
 from agent.reporting.errors import ErrorEstimates, error_estimates
 from agent.reporting.evidence import COSTS, Claim, Evidence, Head
+from agent.reporting.llm import LlmUse, llm_use
 from agent.reporting.sections import (
     AgainstControls,
     Calibration,
@@ -62,6 +63,8 @@ class CampaignReport:
     errors: ErrorEstimates
     calibration: Calibration
     cost: Costs
+    llm: LlmUse | None
+    """None for a campaign that asked no language model."""
     failed: Missing
     skipped: Missing
     best: list[Claim]
@@ -113,6 +116,7 @@ def build_report(evidence: Evidence) -> CampaignReport:
         errors=errors,
         calibration=calibrated,
         cost=spent,
+        llm=None if evidence.llm is None else llm_use(evidence.llm),
         failed=missing(evidence.jobs, "failed", MISSING_LISTED),
         skipped=missing(evidence.jobs, "skipped", MISSING_LISTED),
         best=best_claims(real, LISTED),

@@ -32,8 +32,10 @@ class LlmCost:
     """That were sent."""
     known: int
     """Whose answer was known already; they cost nothing."""
-    failed: int
-    """Of the calls that were sent: those without an answer in the form asked for."""
+    invalid: int
+    """Of the calls that were sent: those whose answer was not in the form asked for."""
+    unanswered: int
+    """Of the calls that were sent: those without any answer."""
     attempts: int
     """Times that calls were sent: retries after refusals, timeouts and dropped connections are calls no more."""
     prompt_tokens: int
@@ -69,7 +71,8 @@ def llm_costs(
     if unknown:
         raise StoreError(f"Calls cannot be summed by '{unknown[0]}'. Choose from: {', '.join(KEYS)}.")
     known = get_campaign(db, campaign)
-    sent = _call.attempts > 0
+    sent, answered = _call.attempts > 0, _call.response.is_not(sa.null())
+    failed = sa.and_(sent, _call.status == "failed")
 
     def number(which: sa.ColumnElement[bool]) -> sa.ColumnElement[int]:
         return sa.func.coalesce(sa.func.sum(sa.case((which, 1), else_=0)), 0)
@@ -80,8 +83,9 @@ def llm_costs(
     keys = [KEYS[name].label(f"by_{name}") for name in by]
     query = (
         sa.select(
-            *keys, number(sent), number(~sent), number(sa.and_(sent, _call.status == "failed")), total(_call.attempts),
-            total(_call.prompt_tokens), total(_call.completion_tokens), total(_call.cached_tokens),
+            *keys, number(sent), number(~sent), number(sa.and_(failed, answered)),
+            number(sa.and_(failed, ~answered)), total(_call.attempts), total(_call.prompt_tokens),
+            total(_call.completion_tokens), total(_call.cached_tokens),
             sa.func.sum(_call.cost_usd), total(_call.seconds),
         )
         .join(_job, _job.id == _call.investigation_id)
@@ -98,8 +102,5 @@ def llm_costs(
 
 
 def _cost(key: Mapping[str, Any], *values: Any) -> LlmCost:
-    calls, known, failed, attempts, prompt, completion, cached, dollars, seconds = values
-    return LlmCost(
-        key, int(calls), int(known), int(failed), int(attempts), int(prompt), int(completion), int(cached),
-        None if dollars is None else float(dollars), float(seconds),
-    )  # fmt: skip
+    *numbers, dollars, seconds = values
+    return LlmCost(key, *map(int, numbers), None if dollars is None else float(dollars), float(seconds))

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import store
-from agent.accounts import StoreAccounts
+from agent.accounts import StoreAccounts, asking
 from explainers.llm.accounts import charged_to, current_account
 from explainers.llm.types import Call, Usage
 from store.records import InvestigationResult, LlmCallRecord, SubjectRecord, UnitRecord
@@ -67,9 +67,10 @@ def test_a_call_is_kept_with_who_asked_for_what_and_known_from_then_on(bench: An
     account.record(call(attempts=3))
     assert account.known("h1") == call(attempts=3)
     assert accounts.of(jobs[1].id).known("h1") == call(attempts=3), "from any investigation"
-    account.by("detection", "+").record(call("h2", purpose="detection"))
+    with charged_to(account), asking("detection"):
+        current_account().record(call("h2", purpose="detection"))
     assert [tuple(row.key.values()) for row in store.llm_costs(db, "first", ["asker", "polarity"])] == [
-        ("detection", "+"), ("quantiles", "-"),
+        ("detection", "-"), ("quantiles", "-"),
     ]  # fmt: skip
 
 

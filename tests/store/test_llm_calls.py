@@ -150,10 +150,10 @@ def test_costs_are_summed_by_what_is_asked_for(bench: Any) -> None:
     )  # fmt: skip
     table = {tuple(row.key.values()): row for row in store.llm_costs(bench.db, "first")}
     explain, predict = table["explain", "quantiles"], table["predict", "marks"]
-    assert (explain.calls, explain.known, explain.failed, explain.prompt_tokens, explain.cached_tokens) == (
+    assert (explain.calls, explain.known, explain.invalid, explain.prompt_tokens, explain.cached_tokens) == (
         2, 1, 0, 200, 160,
     )  # fmt: skip
-    assert (predict.calls, predict.failed, predict.attempts, predict.prompt_tokens) == (2, 1, 5, 1000)
+    assert (predict.calls, predict.unanswered, predict.attempts, predict.prompt_tokens) == (2, 1, 5, 1000)
     assert [row.key for row in store.llm_costs(bench.db, "first", ["unit"])] == [
         {"unit": one.unit}, {"unit": other.unit},
     ]  # fmt: skip
