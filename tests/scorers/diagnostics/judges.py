@@ -1,4 +1,4 @@
-"""A split of made-up words, units that fire on some of them, and judges that answer in the place of a language model."""
+"""A split of made-up words, units that fire on some of them, and judges in the place of a language model."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def shown(message: str) -> list[Shown]:
 
 def description(message: str) -> str:
     """What a prompt says of the unit."""
-    return message.split("DESCRIPTION\n")[1].split("\n")[0]
+    return message.partition("DESCRIPTION\n")[2].partition("\n")[0]
 
 
 Mind = Callable[[Request], Mapping[str, Any] | LlmError]
@@ -134,7 +134,7 @@ class FakeLlm:
 
     mind: Mind
     model: str = "judge"
-    abilities: Abilities = Abilities()
+    abilities: Abilities = field(default_factory=Abilities)
     asked: list[Request] = field(default_factory=list)
     logprobs: Callable[[str], tuple[TokenLogprobs, ...] | LlmError] | None = None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,17 @@ from scorers.diagnostics.judged import Item, dealt, draw_items, matched
 from scorers.diagnostics.types import Setting
 from scorers.types import Score
 from tests.scorers.diagnostics.judges import (
-    FIRES, UNIT, WORDS, Mind, WordsView, believing, claim_of, description, on_words, setting_of, shown,
+    FIRES,
+    UNIT,
+    WORDS,
+    Mind,
+    WordsView,
+    believing,
+    claim_of,
+    description,
+    on_words,
+    setting_of,
+    shown,
 )  # fmt: skip
 from tools.types import UnitId
 
@@ -49,7 +60,7 @@ def test_oracle_beats_partial_beats_wrong_beats_random(name: str, metrics: list[
     for metric in metrics:
         values = [float(np.mean([one[f"{name}_{metric}"].value for one in every[who]])) for who in KNOWLEDGE]
         assert values[0] == 1.0
-        assert all(a > b for a, b in zip(values, values[1:], strict=False)), (metric, values)
+        assert all(a > b for a, b in pairwise(values)), (metric, values)
     for score in every["oracle"][0].values():
         assert score.p_value is not None
         assert score.p_value < 0.01
