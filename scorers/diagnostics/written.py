@@ -111,8 +111,7 @@ def write(claim: Claim, setting: Setting, *, fires: bool) -> Texts:
             missing += PER_SET
             problem = problem or str(answer)
             continue
-        # What no tokenizer takes (lone surrogates of a JSON answer) becomes a question mark.
-        given = [text.encode("utf-8", "replace").decode() for text in answer.texts[:PER_SET]]
+        given = answer.texts[:PER_SET]
         blank = sum(not text.strip() for text in given) + PER_SET - len(given)
         missing += blank
         if blank:
