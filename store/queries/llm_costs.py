@@ -102,5 +102,8 @@ def llm_costs(
 
 
 def _cost(key: Mapping[str, Any], *values: Any) -> LlmCost:
-    *numbers, dollars, seconds = values
-    return LlmCost(key, *map(int, numbers), None if dollars is None else float(dollars), float(seconds))
+    names = [name for name in LlmCost.__dataclass_fields__ if name != "key"]
+    sums: dict[str, Any] = dict(zip(names, values, strict=True))
+    dollars, seconds = sums.pop("dollars"), float(sums.pop("seconds"))
+    whole: dict[str, int] = {name: int(value) for name, value in sums.items()}  # Postgres sums to decimals
+    return LlmCost(key=key, dollars=None if dollars is None else float(dollars), seconds=seconds, **whole)
