@@ -16,7 +16,7 @@ import openai
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from explainers.llm.compact import compact_embeddings, compact_reading, read_logprobs
-from explainers.llm.endpoints import Endpoint, parse_endpoint
+from explainers.llm.endpoints import Endpoint, EndpointNameError, parse_endpoint
 from explainers.llm.retry import Kind, NotJsonError, fault_of
 from explainers.llm.types import Abilities, EndpointError
 from explainers.llm.wire import InvalidAnswerError, read_answer, read_text, strict_schema
@@ -81,8 +81,10 @@ class _Trial:
         self.url = endpoint.url
         self.model = endpoint.model
         self._key = endpoint.key()
-        # On this machine no proxy stands between.
-        http = openai.DefaultHttpxClient(trust_env=False) if endpoint.local else None
+        http = None
+        if endpoint.local:
+            # On this machine no proxy stands between, and plain HTTP needs no certificates, which take long to load.
+            http = openai.DefaultHttpxClient(trust_env=False, verify=endpoint.url.startswith("https:"))
         self.client = openai.OpenAI(
             api_key=self._key or "none", base_url=endpoint.url, max_retries=0, timeout=timeout, http_client=http
         )
@@ -127,7 +129,7 @@ def list_models(url: str, *, timeout: float = 10.0) -> list[dict[str, Any]]:
     Raises:
         EndpointError: Nothing answers, it does not accept the key, or it lists none.
     """
-    with _Trial(parse_endpoint(f"openai:any@{url}"), timeout) as trial:
+    with _Trial(_endpoint(url), timeout) as trial:
         try:
             found = trial.models()
         except _FailedError as error:
@@ -148,8 +150,7 @@ def check(url: str, model: str | None = None, *, timeout: float = 120.0) -> Repo
     Raises:
         EndpointError: Nothing answers, the key is not accepted, or there is no such model.
     """
-    endpoint = parse_endpoint(f"openai:{model or 'any'}@{url}")
-    with _Trial(endpoint, timeout) as trial:
+    with _Trial(_endpoint(url, model), timeout) as trial:
         findings: list[Finding] = []
         names: tuple[str, ...] = ()
         context: int | None = None
@@ -181,6 +182,12 @@ def check(url: str, model: str | None = None, *, timeout: float = 120.0) -> Repo
         streaming=works["streaming"], embeddings=works["embeddings"],
     )  # fmt: skip
     return Report(trial.url, trial.model, abilities, tuple(findings))
+
+
+def _endpoint(url: str, model: str | None = None) -> Endpoint:
+    if "@" in url:  # which would be taken for the end of the model's name, and shown
+        raise EndpointNameError("The URL must hold no user or password: keys come from the environment.")
+    return parse_endpoint(f"openai:{model or 'any'}@{url}")
 
 
 Judge = Callable[[dict[str, Any]], str]

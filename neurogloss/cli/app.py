@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from neurogloss.cli import activate, campaign, doctor, index, search, show, units
+from neurogloss.cli import activate, campaign, doctor, explainer, index, search, show, units
 from neurogloss.cli.options import Db, Debug, Home, Json, NoColor, Shared, unwrapped
 
 HELP = """
@@ -34,7 +34,7 @@ class Ordered(TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names of the commands."""
-        order = ["campaign", "units", "show", "search", "activate", "index", "doctor"]
+        order = ["campaign", "units", "show", "search", "activate", "explainer", "index", "doctor"]
         return sorted(self.commands, key=order.index)
 
 
@@ -69,6 +69,7 @@ def _shared(
 
 
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(explainer.app, name="explainer")
 app.add_typer(index.app, name="index")
 units.register(app)
 show.register(app)
