@@ -17,15 +17,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from explainers.llm.kit import LlmKit
 from explainers.llm.types import AnswerError, LlmError, TokenLogprobs
 from explainers.prompted.predictors import Asked, LlmPredictor
 from explainers.types import Explanation
 from tools.types import FloatArray
+
+Numbers: TypeAlias = npt.NDArray[np.floating[Any]]
 
 TOP: Final = 20
 """Likeliest tokens that are asked for at each place; what a vLLM server gives unless it is told otherwise."""
@@ -48,7 +51,7 @@ class Calibration:
     intercept: float = 0.0
 
     @classmethod
-    def fit(cls, predicted: FloatArray, true: FloatArray, weights: FloatArray | None = None) -> Calibration:
+    def fit(cls, predicted: Numbers, true: Numbers, weights: Numbers | None = None) -> Calibration:
         """Weighted least squares over the positions that have a prediction, [n] each.
 
         Where the prediction does not vary, the line is flat at the mean of the truth; where there is none, it is the
@@ -65,9 +68,10 @@ class Calibration:
         slope = covariance / variance if variance > 1e-12 * (mean_x**2 + variance) else 0.0
         return cls(slope, mean_y - slope * mean_x)
 
-    def __call__(self, predicted: FloatArray) -> FloatArray:
+    def __call__(self, predicted: Numbers) -> npt.NDArray[np.float64]:
         """Calibrated predictions, [n]; a magnitude is never below 0."""
-        result: FloatArray = np.maximum(self.slope * np.asarray(predicted) + self.intercept, 0)
+        scaled = self.slope * np.asarray(predicted, dtype=np.float64) + self.intercept
+        result: npt.NDArray[np.float64] = np.maximum(scaled, 0)
         return result
 
 
