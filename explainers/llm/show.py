@@ -7,6 +7,7 @@ other control characters are spelled out, as elsewhere in the project's output, 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ MARKS = ("«", "»")
 _SHOWN = {"\n": "⏎", "\t": "⇥", "\r": "␍", "«": "‹", "»": "›"}
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def shown(piece: str) -> str:
     """A token's text on one line."""
     return "".join(_SHOWN.get(c, c if c.isprintable() or c == " " else f"\\x{ord(c):02x}") for c in piece)
@@ -59,7 +61,7 @@ def show(pieces: Sequence[str], marked: Collection[int] = ()) -> Shown:
         pieces: Texts of the tokens.
         marked: Which of them are pointed at.
     """
-    wanted = set(marked)
+    wanted = {number for number in marked if number < len(pieces)}
     text, starts, ends = "", [], []
     for number, piece in enumerate(pieces):
         if number in wanted and number - 1 not in wanted:

@@ -170,8 +170,9 @@ def nothing_to_show(name: str, evidence: Evidence, reason: str) -> Explanation:
 
 
 def quoted(pieces: Sequence[str]) -> str:
-    """Tokens for a list: '" the", " a"'."""
-    return ", ".join(f'"{show.shown(piece)}"' for piece in pieces)
+    """Tokens for a list, none twice: '" the", " a"'."""
+    written = dict.fromkeys(show.shown(piece).replace("\\", "\\\\").replace('"', '\\"') for piece in pieces)
+    return ", ".join(f'"{piece}"' for piece in written)
 
 
 def at_least(number: int, least: int, what: str) -> int:

@@ -22,7 +22,7 @@ MOST_CHARACTERS = 320
 """Of one excerpt; tokens at its ends that go beyond are left out."""
 MOST_LEVELS = 6
 """Levels listed below a text: those of its strongest tokens."""
-_POOL = 64
+MOST = 64
 """Strongest examples that the index is asked for."""
 
 
@@ -103,18 +103,20 @@ class Panel:
         return peaks
 
 
-def strongest(evidence: Evidence, n: int, window: int = WINDOW) -> list[Excerpt]:
+def strongest(evidence: Evidence, n: int = MOST, window: int = WINDOW) -> list[Excerpt]:
     """The unit's strongest texts, strongest first, each of another document and none twice.
 
     Active ones; where none is active in this split, those that are above zero.
     """
     kind: Literal["top", "bottom"] = "top" if evidence.sign > 0 else "bottom"
-    found = [from_example(e, evidence.sign) for e in evidence.explore.examples(evidence.unit, kind, _POOL, window)]
+    found = [from_example(e, evidence.sign) for e in evidence.explore.examples(evidence.unit, kind, MOST, window)]
     active = [e for e in found if e.strength > evidence.threshold] or [e for e in found if e.strength > 0]
     return distinct(active)[:n]
 
 
-def over_the_tail(evidence: Evidence, n: int, window: int = WINDOW, without: Sequence[Excerpt] = ()) -> list[Excerpt]:
+def over_the_tail(
+    evidence: Evidence, n: int, window: int = WINDOW, *, tops: Sequence[Excerpt] | None = None, without: int = 0
+) -> list[Excerpt]:
     """Active texts at evenly spaced quantiles of the tail, strongest first (Paulo et al. 2024, arXiv 2410.13928).
 
     The tail is the distribution, over the corpus, of the strongest activation in each active block of `window` tokens.
@@ -125,19 +127,19 @@ def over_the_tail(evidence: Evidence, n: int, window: int = WINDOW, without: Seq
         evidence: Of the unit.
         n: How many at most.
         window: Tokens of each.
-        without: Excerpts that are shown already.
+        tops: All of `strongest`, where they are known already.
+        without: How many of these are shown already.
     """
     panel = Panel(evidence)
-    shown = {e.context: e.start + e.peak for e in without}
-    tops = [e for e in strongest(evidence, _POOL, window) if e.context not in shown]
-    known = {**shown, **{e.context: e.start + e.peak for e in tops}}
+    tops = strongest(evidence, window=window) if tops is None else tops
+    known = {e.context: e.start + e.peak for e in tops}
     rows = [
         int(row)
         for row in panel.peaks(evidence.threshold, window)
         if abs(known.get(int(panel.contexts[row]), -window) - int(panel.positions[row])) >= window
     ]
     weight = float(evidence.explore.sample(evidence.unit).weights.max(initial=1.0))
-    pool: list[tuple[float, float, Excerpt | int]] = [(e.strength, 1.0, e) for e in tops]
+    pool: list[tuple[float, float, Excerpt | int]] = [(e.strength, 1.0, e) for e in tops[without:]]
     pool += [(float(panel.magnitudes[row]), weight, row) for row in rows]
     pool.sort(key=lambda item: item[0])
     chosen = [pool[i][2] for i in _at_quantiles([w for _, w, _ in pool], n)]

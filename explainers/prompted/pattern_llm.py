@@ -14,13 +14,15 @@ from explainers.prompted.evidence import WINDOW, Excerpt, Panel, distinct, scale
 from explainers.prompted.forms import Described
 from explainers.prompted.quantiles import mixed
 from explainers.registry import register
-from explainers.rules.ast import Rule
+from explainers.rules.ast import InSet, Literal, Rule, members
 from explainers.rules.evaluate import RulePredictor
 from explainers.rules.language import format_rule, parse_rule
 from explainers.types import Evidence, Explanation, Recorder
 
-MOST_CLAUSES = 12
-"""Of the rule that are shown; the rest is counted."""
+MOST_CLAUSES = 10
+"""Of the rule that are shown, the first ones."""
+MOST_CHARACTERS = 1200
+"""Of the rule that are shown: sets are cut to what there is room for."""
 KEEP = "keep"
 """What the answer's rule says when the rule stays as it is."""
 
@@ -57,18 +59,21 @@ class PatternLlm(Prompted):
 
     def gather(self, evidence: Evidence, recorder: Recorder) -> Gathered | str:
         """Texts, the rule with its figures, and where it errs."""
-        found = self.pattern.explain(evidence, recorder)[0]
         shown = mixed(evidence, self.top, self.tail, self.window)
-        if not shown or found.rule is None:
+        if not shown:
             return "no text of the explore split fires it"
+        found = self.pattern.explain(evidence, recorder)[0]
+        assert found.rule is not None, "`pattern` always has a rule"
         rule = parse_rule(found.rule)
         missed, wrong = self._errors(evidence, rule)
         shown = distinct([*shown, *missed])
         scale = scale_of(shown)
+        part = shortened(scaled(rule, 10 / scale))
         figures = found.details.get("explore")
         variables = {
             **evidence_variables(evidence, shown, wrong),
-            "rule": _shortened(scaled(rule, 10 / scale)) if rule.clauses else "",
+            "rule": format_rule(part) if rule.clauses else "",
+            "left_out": rule.n_members - part.n_members,
             "words": found.input_half,
             "precision": None if figures is None else f"{figures['precision']:.0%}",
             "recall": None if figures is None else f"{figures['recall']:.0%}",
@@ -82,9 +87,10 @@ class PatternLlm(Prompted):
         )  # fmt: skip
 
     def described(self, answer: Described, evidence: Evidence, gathered: Gathered) -> Explanation:
-        """The words, with the rule as it was when the answer keeps it."""
+        """The words, with the rule as it was when the answer keeps it, by that word or by copying what was shown."""
         hypothesis = gathered.details["hypothesis"]
-        keeps = answer.rule is not None and answer.rule.strip().strip(".\"'`").casefold() == KEEP
+        said = "" if answer.rule is None else answer.rule.strip()
+        keeps = said.strip(".\"'`").casefold() == KEEP or (said and said == gathered.variables["rule"].strip())
         if not keeps:
             return super().described(answer, evidence, gathered)
         explanation = super().described(answer.model_copy(update={"rule": None}), evidence, gathered)
@@ -117,11 +123,19 @@ class PatternLlm(Prompted):
         return distinct(found.values())
 
 
-def _shortened(rule: Rule) -> str:
-    """The rule's text, its strengths in levels, with the clauses and members that there is room for."""
-    lines = format_rule(rule).splitlines()
-    head, clauses, last = lines[0], lines[1:-1], lines[-1]
-    shown = [clause if len(clause) <= 400 else clause[:400] + " …" for clause in clauses[:MOST_CLAUSES]]
-    if len(clauses) > MOST_CLAUSES:
-        shown.append(f"({len(clauses) - MOST_CLAUSES} more clauses)")
-    return "\n".join([head, *shown, last])
+def shortened(rule: Rule) -> Rule:
+    """The rule with the clauses, and in their sets the members, that there is room for; itself a rule."""
+    clauses = rule.clauses[:MOST_CLAUSES]
+    most = max((members(literal) for clause in clauses for literal in clause.literals), default=0)
+    while True:
+        cut = (
+            replace(clause, literals=tuple(_cut(literal, most) for literal in clause.literals)) for clause in clauses
+        )
+        part = Rule(tuple(cut), rule.default)
+        if len(format_rule(part)) <= MOST_CHARACTERS or most <= 4:
+            return part
+        most = max(4, most * 3 // 4)
+
+
+def _cut(literal: Literal, most: int) -> Literal:
+    return replace(literal, members=literal.members[:most]) if isinstance(literal, InSet) else literal

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from explainers.llm.kit import LlmKit
 from explainers.prompted.asking import Gathered, Prompted, at_least, evidence_variables
-from explainers.prompted.evidence import WINDOW, Excerpt, over_the_tail, scale_of, strongest
+from explainers.prompted.evidence import WINDOW, Excerpt, distinct, over_the_tail, scale_of, strongest
 from explainers.registry import register
 from explainers.types import Evidence, Recorder
 
 
 def mixed(evidence: Evidence, top: int, tail: int, window: int) -> list[Excerpt]:
     """The strongest texts, then texts at quantiles of the rest of the tail."""
-    first = strongest(evidence, top, window)
-    return [*first, *over_the_tail(evidence, tail, window, without=first)]
+    tops = strongest(evidence, window=window)
+    return distinct([*tops[:top], *over_the_tail(evidence, tail, window, tops=tops, without=top)])
 
 
 @register("quantiles")

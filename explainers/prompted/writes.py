@@ -63,4 +63,4 @@ def writes_of(evidence: Evidence, strength: float) -> Writes | None:
 
 
 def _merged(lists: list[tuple[tuple[str, float], ...]]) -> list[str]:
-    return list(dict.fromkeys(piece for one in lists for piece, _ in one))
+    return [piece for one in lists for piece, _ in one]

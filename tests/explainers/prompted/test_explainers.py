@@ -13,6 +13,7 @@ from explainers.llm.kit import LlmKit
 from explainers.llm.prompts import Prompts
 from explainers.llm.types import AnswerError, CallError, EndpointError, Request
 from explainers.predictors import MakesPredictors
+from explainers.prompted.asking import quoted
 from explainers.prompted.concepts import cluster, lexical_vectors, silhouette
 from explainers.prompted.quantiles import mixed
 from explainers.registry import ExplainerError
@@ -454,3 +455,23 @@ def test_texts_where_the_rule_errs_are_shown(kit: LlmKit, says: Any, evidence_of
     assert "\nSILENT TEXTS\n" in says.user
     wrong = says.user.partition("\nSILENT TEXTS\n")[2].partition("\n\n")[0].split("\n")
     assert all(" cat" in text and "«" not in text for text in wrong)
+
+
+def test_a_long_rule_is_shown_in_part_and_kept_whole(kit: LlmKit, says: Any, evidence_of: EvidenceOf) -> None:
+    rng = np.random.default_rng(5)
+    words = ["".join(rng.choice(list("abcdefghijklmnop"), 5)) for _ in range(300)]
+    contexts = [["<s>", *(f" {words[(7 * c + 5 * i) % 300]}" for i in range(30)), " x", " y"] for c in range(120)]
+    active = {f" {word}" for word in words[::2]}
+    evidence = evidence_of(lambda pieces, at: float(pieces[at] in active), contexts=contexts)
+    says.answer["rule"] = "keep"
+    (found,) = explain("pattern-llm", kit, evidence)
+    shown = says.user.partition("\nRULE\n")[2].partition("\n\n")[0]
+    assert len(shown) <= 1250
+    assert "The rule below is shown without " in says.user
+    assert parse_rule(shown).n_members < parse_rule(str(found.rule)).n_members
+    says.answer["rule"] = shown
+    assert explain("pattern-llm", kit, evidence)[0].rule == found.rule
+
+
+def test_tokens_in_lists_are_quoted_so_that_they_can_be_told_apart() -> None:
+    assert quoted([" a", '"', "\\", "\n", " a"]) == r'" a", "\"", "\\", "⏎"'
