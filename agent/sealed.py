@@ -12,6 +12,7 @@ from agent.bench import Bench
 from agent.desk import Desk
 from agent.state import Json
 from agent.triage import Tail
+from explainers.llm.types import AnswerError
 from explainers.predictors import predictor_of
 from explainers.rules.evaluate import RulePredictor
 from explainers.rules.language import parse_rule
@@ -85,6 +86,9 @@ def score(
                 given["rule"] = InUnitsOf(RulePredictor(parse_rule(explanation.rule)), factor)
         with desk.charged(tail.polarity, predictor.name.partition(":")[0]):
             scores += scorer(InUnitsOf(predictor, factor), view, unit, tail.polarity, tail.threshold, **given)
+        if costly and scores and scores[0].unparseable == 1:
+            # Missing answers count as wrong, but a verdict needs some answer: without any, it would be made up.
+            raise AnswerError(f"{predictor.name} gave no usable answer about the sealed texts, so nothing was tested.")
         if costly and explanation.rule is not None:
             scores += _beside(bench, unit, tail, InUnitsOf(RulePredictor(parse_rule(explanation.rule)), factor), view)
     roles = explanation.details.get("roles") or []
@@ -103,12 +107,13 @@ def score(
 
 
 def _beside(bench: Bench, unit: UnitId, tail: Tail, rule: Predictor, view: SplitView) -> list[Score]:
-    """The scores of the rule that comes with words, on the whole sealed sample; none of them decides anything."""
+    """The scores of the rule that comes with words, on the whole sealed sample; none of them decides anything, and
+    their names say whose they are: 'rule_f1' and so on."""
     found = score_simulation(
         rule, view, unit, tail.polarity, tail.threshold, null_units=bench.null_units(unit),
         resamples=bench.spec.resamples, seed=bench.seed(unit, f"score {tail.polarity}"),
     )  # fmt: skip
-    return [replace(score, headline=False) for score in found]
+    return [replace(score, metric=f"rule_{score.metric}", headline=False) for score in found]
 
 
 def edge_score(bench: Bench, unit: UnitId, edge: str, view: SplitView, *, seed: int) -> Score:
@@ -151,7 +156,8 @@ def verdict(claim: Json, scores: Sequence[Score], alpha: float) -> Json:
         scores: Of its test; with q-values once the campaign closes, which then decide in place of the p-values.
         alpha: Level.
     """
-    rule = judge(scores, VerdictRule(alpha=alpha))
+    # Beside words, their rule has the same metrics; it decides nothing.
+    rule = judge([score for score in scores if score.headline], VerdictRule(alpha=alpha))
     edges = [judge_edges(one, alpha) for one in scores if one.metric == EDGE_METRIC]
     if edges:
         judged = edges[0]
