@@ -10,21 +10,22 @@ units are known, holds the same texts against those: a description by which any 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 
-from scorers.diagnostics.cost import billed
-from scorers.diagnostics.outcome import Outcome, Protocol, scored
+from scorers.diagnostics.outcome import Outcome
 from scorers.diagnostics.ranks import AUROC, against_others, rank, values_of
+from scorers.diagnostics.run import run
 from scorers.diagnostics.types import DIAGNOSTICS, Claim, Setting
 from scorers.diagnostics.written import LONGEST, NATURAL, NO_SUBJECT, TEXTS, Trial, prompt_of, too_few, try_out
 from scorers.metrics import METRICS, Comparison
 from scorers.permutation import MIN_DRAWS
 from scorers.simulation import generator
-from scorers.types import DoubleArray, ScoreSet
+from scorers.types import DoubleArray
 from tools.types import UnitId
 
 NAME: Final = "clarity"
@@ -33,15 +34,13 @@ LEAST: Final = 5
 """Written texts, and windows, below which a ranking says nothing."""
 
 
-def score_clarity(claim: Claim, setting: Setting) -> ScoreSet:
-    """See the module. Value None, with a reason, without a subject, without texts, or where the unit never varies."""
+def clarity(claim: Claim, setting: Setting) -> tuple[Sequence[Outcome], Mapping[str, Any]]:
+    """`clarity`. Value None, with a reason, without a subject, and with too few texts or windows."""
     settings = {"prompt": prompt_of(setting).digest, "texts": TEXTS, "windows": NATURAL, "longest": LONGEST}
     others = [other for other in setting.others if other != claim.unit]
-    with billed() as bill:
-        trial = try_out(claim, setting, others=others)
-        outcome = Outcome(NAME, reason=NO_SUBJECT) if trial is None else clarity_of(trial, claim, setting, others)
-    cost = {**bill.cost, "subject_tokens": float(trial.subject_tokens if trial else 0)}
-    return (scored(outcome, claim, setting, Protocol(NAME, VERSION, settings), began=bill.began, cost=cost),)
+    trial = try_out(claim, setting, others=others)
+    outcome = Outcome(NAME, reason=NO_SUBJECT) if trial is None else clarity_of(trial, claim, setting, others)
+    return [outcome], settings
 
 
 def clarity_of(trial: Trial, claim: Claim, setting: Setting, others: Sequence[UnitId]) -> Outcome:
@@ -52,7 +51,7 @@ def clarity_of(trial: Trial, claim: Claim, setting: Setting, others: Sequence[Un
     n_written = len(own) - int(usable.sum())
     base = Outcome(
         NAME, n_examples=len(own), n_documents=len(np.unique(documents)), n_active=int((own > claim.threshold).sum()),
-        unparseable=trial.unparseable,
+        unparseable=trial.unparseable, cost=trial.cost,
     )  # fmt: skip
     reason = too_few(trial.texts, int(trial.written.usable.sum()), LEAST)
     if reason is None and len(documents) < LEAST:
@@ -89,4 +88,5 @@ def _side_by_side(trial: Trial, row: int) -> DoubleArray:
     return result
 
 
-DIAGNOSTICS.add(NAME, score_clarity)
+#: Gives its scores.
+score_clarity = DIAGNOSTICS.add(NAME, partial(run, NAME, VERSION, [NAME], work=clarity))

@@ -11,18 +11,20 @@ shuffles which text is a written one and which is ordinary text of like length.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 
-from scorers.diagnostics.cost import billed
-from scorers.diagnostics.outcome import Outcome, Protocol, scored
+from scorers.diagnostics.outcome import Outcome
 from scorers.diagnostics.ranks import share_interval
+from scorers.diagnostics.run import run
 from scorers.diagnostics.types import DIAGNOSTICS, Claim, Setting
 from scorers.diagnostics.written import LONGEST, NATURAL, NO_SUBJECT, TEXTS, Trial, prompt_of, too_few, try_out
 from scorers.simulation import HeldOut, generator
-from scorers.types import Null, ScoreSet
+from scorers.types import Null
 
 NAME: Final = "generative"
 METRIC: Final = "generative_accuracy"
@@ -33,17 +35,14 @@ SHARE: Final = 0.5
 LEAST: Final = 5
 
 
-def score_generative(claim: Claim, setting: Setting) -> ScoreSet:
-    """See the module. Value None, with a reason, without a subject, without texts, or where the unit never fires."""
+def generative(claim: Claim, setting: Setting) -> tuple[Sequence[Outcome], Mapping[str, Any]]:
+    """`generative_accuracy`. Value None, with a reason, without a subject, with too few texts, and for a silent unit."""
     settings = {
         "prompt": prompt_of(setting).digest, "texts": TEXTS, "windows": NATURAL, "longest": LONGEST,
         "strongest": STRONGEST, "share": SHARE,
     }  # fmt: skip
-    with billed() as bill:
-        trial = try_out(claim, setting)
-        outcome = Outcome(METRIC, reason=NO_SUBJECT) if trial is None else accuracy_of(trial, claim, setting)
-    cost = {**bill.cost, "subject_tokens": float(trial.subject_tokens if trial else 0)}
-    return (scored(outcome, claim, setting, Protocol(NAME, VERSION, settings), began=bill.began, cost=cost),)
+    trial = try_out(claim, setting)
+    return [Outcome(METRIC, reason=NO_SUBJECT) if trial is None else accuracy_of(trial, claim, setting)], settings
 
 
 def accuracy_of(trial: Trial, claim: Claim, setting: Setting) -> Outcome:
@@ -53,7 +52,8 @@ def accuracy_of(trial: Trial, claim: Claim, setting: Setting) -> Outcome:
     n = len(written) + trial.missing
     known = [window.document for window, read in zip(trial.windows, trial.natural.usable, strict=True) if read]
     base = Outcome(
-        METRIC, n_examples=n + len(ordinary), n_documents=len(set(known)), unparseable=trial.unparseable
+        METRIC, n_examples=n + len(ordinary), n_documents=len(set(known)), unparseable=trial.unparseable,
+        cost=trial.cost,
     )  # fmt: skip
     top = strongest(trial.held)
     reason = too_few(trial.texts, len(written), LEAST)
@@ -80,4 +80,5 @@ def strongest(held: HeldOut) -> float:
     return float(np.sort(maxima)[-STRONGEST:].mean())
 
 
-DIAGNOSTICS.add(NAME, score_generative)
+#: Gives its scores.
+score_generative = DIAGNOSTICS.add(NAME, partial(run, NAME, VERSION, [METRIC], work=generative))

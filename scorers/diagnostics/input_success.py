@@ -15,17 +15,17 @@ for the upper one.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cache
-from typing import Final
+from functools import cache, partial
+from typing import Any, Final
 
 import numpy as np
 
 from scorers.bootstrap import PHANTOM_SHARE, TAIL
-from scorers.diagnostics.cost import billed
-from scorers.diagnostics.outcome import Outcome, Protocol, scored
+from scorers.diagnostics.outcome import Outcome
 from scorers.diagnostics.ranks import against_others
+from scorers.diagnostics.run import run
 from scorers.diagnostics.types import DIAGNOSTICS, Claim, Setting
 from scorers.diagnostics.written import (
     LONGEST,
@@ -41,7 +41,7 @@ from scorers.diagnostics.written import (
 )
 from scorers.permutation import MIN_DRAWS
 from scorers.simulation import generator
-from scorers.types import DoubleArray, Null, ScoreSet
+from scorers.types import DoubleArray, Null
 from tools.subject import Subject
 from tools.types import IntArray
 
@@ -55,20 +55,15 @@ _DRAWS: Final = 400
 """Pairs of draws by which shuffled labels and resamples are judged; the value itself counts all."""
 
 
-def score_input_success(claim: Claim, setting: Setting) -> ScoreSet:
-    """See the module. Value None, with a reason, without a subject, with too few texts, or where nothing varies."""
+def input_success(claim: Claim, setting: Setting) -> tuple[Sequence[Outcome], Mapping[str, Any]]:
+    """`input_success`. Value None, with a reason, without a subject and with too few texts."""
     settings = {"prompt": prompt_of(setting).digest, "texts": TEXTS, "draw": DRAW, "longest": LONGEST}
-    with billed() as bill:
-        if setting.subject is None:
-            outcome, ran = Outcome(NAME, reason=NO_SUBJECT), 0
-        else:
-            outcome, ran = _outcome(claim, setting, setting.subject)
-    cost = {**bill.cost, "subject_tokens": float(ran)}
-    return (scored(outcome, claim, setting, Protocol(NAME, VERSION, settings), began=bill.began, cost=cost),)
+    if setting.subject is None:
+        return [Outcome(NAME, reason=NO_SUBJECT)], settings
+    return [_outcome(claim, setting, setting.subject)], settings
 
 
-def _outcome(claim: Claim, setting: Setting, subject: Subject) -> tuple[Outcome, int]:
-    """Input success, and the tokens run through the subject for it."""
+def _outcome(claim: Claim, setting: Setting, subject: Subject) -> Outcome:
     others = [other for other in setting.others if other != claim.unit]
     units = [claim.unit, *others]
     kinds: list[tuple[Texts, Readings]] = []
@@ -82,13 +77,13 @@ def _outcome(claim: Claim, setting: Setting, subject: Subject) -> tuple[Outcome,
     ran = sum(int(readings.lengths.sum()) for _, readings in kinds)
     own = _both(kinds, missing, 0)
     base = Outcome(
-        NAME, n_examples=total, unparseable=sum(missing) / max(1, total),
+        NAME, n_examples=total, unparseable=sum(missing) / max(1, total), cost={"subject_tokens": float(ran)},
         n_active=int(sum((side > claim.threshold).sum() for side in own)),
     )  # fmt: skip
     for (texts, _), count, what in zip(kinds, counts, ("texts that fire", "texts that stay silent"), strict=True):
         reason = too_few(texts, count, LEAST, what)
         if reason:
-            return replace(base, reason=reason), ran
+            return replace(base, reason=reason)
     rng = generator(setting.seed, claim.unit, claim.polarity)
     value = success(*own)
     low, high = interval(*own, typical=2 * claim.threshold or 1.0, resamples=setting.resamples, rng=rng)
@@ -99,7 +94,7 @@ def _outcome(claim: Claim, setting: Setting, subject: Subject) -> tuple[Outcome,
                 for row in range(len(units))]  # fmt: skip
     pairing = against_others("pairing", compared[0], compared[1:], MIN_DRAWS)
     nulls += [pairing] if pairing else []
-    return replace(base, value=value, low=min(low, value), high=max(high, value), nulls=nulls), ran
+    return replace(base, value=value, low=min(low, value), high=max(high, value), nulls=nulls)
 
 
 def _both(kinds: Sequence[tuple[Texts, Readings]], missing: Sequence[int], row: int) -> tuple[DoubleArray, DoubleArray]:
@@ -186,4 +181,5 @@ def interval(
     )
 
 
-DIAGNOSTICS.add(NAME, score_input_success)
+#: Gives its scores.
+score_input_success = DIAGNOSTICS.add(NAME, partial(run, NAME, VERSION, [NAME], work=input_success))

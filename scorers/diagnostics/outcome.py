@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from scorers.diagnostics.types import Claim, Setting
@@ -26,6 +26,8 @@ class Outcome:
     n_active: int = 0
     unparseable: float = 0.0
     reason: str | None = None
+    cost: Mapping[str, float] = field(default_factory=dict)
+    """What was spent beside the language model: 'subject_tokens', run through the subject."""
 
 
 @dataclass(frozen=True)
@@ -70,5 +72,5 @@ def scored(
         unparseable=outcome.unparseable,
         reason=outcome.reason,
         nulls=tuple(outcome.nulls),
-        cost={"seconds": time.perf_counter() - began, **cost},
+        cost={"seconds": time.perf_counter() - began, **cost, **outcome.cost},
     )

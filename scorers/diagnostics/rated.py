@@ -14,8 +14,10 @@ of other windows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 
@@ -23,13 +25,13 @@ from explainers.llm.show import show
 from explainers.llm.types import LlmError, Request
 from explainers.prompted.forms import Rated
 from explainers.prompted.negatives import by_likeness
-from scorers.diagnostics.cost import billed
-from scorers.diagnostics.outcome import Outcome, Protocol, scored
+from scorers.diagnostics.outcome import Outcome
 from scorers.diagnostics.ranks import rank
+from scorers.diagnostics.run import run
 from scorers.diagnostics.types import DIAGNOSTICS, Claim, Setting
 from scorers.diagnostics.written import description_of
 from scorers.simulation import generator, held_out
-from scorers.types import DoubleArray, ScoreSet
+from scorers.types import DoubleArray
 from scorers.windows import Draw, draw_windows
 from tools.types import IntArray
 
@@ -44,38 +46,39 @@ _ANSWER_TOKENS: Final = 600
 _UNKNOWN: Final = -1
 
 
-def score_rated(claim: Claim, setting: Setting) -> ScoreSet:
-    """Responsiveness and purity, from the same ratings. Value None, with a reason, where no window is rated 2 or none
-    is rated 0, where no rating could be had, or where the activation does not vary."""
+def rated(claim: Claim, setting: Setting) -> tuple[Sequence[Outcome], Mapping[str, Any]]:
+    """`responsiveness` and `purity`, from the same ratings.
+
+    Value None, with a reason, where no rating could be had, where no window is rated 2 or none is rated 0, or where the
+    activation does not vary.
+    """
     held = held_out(setting.view, claim.unit, claim.polarity, claim.threshold)
-    with billed() as bill:
-        draw = draw_windows(
-            setting.view, held, others=setting.others, rank=by_likeness(setting.kit.likeness), seed=setting.seed,
-            common_seed=setting.common_seed,
-        )  # fmt: skip
-        ratings, problem = rate(claim, setting, draw)
+    draw = draw_windows(
+        setting.view, held, others=setting.others, rank=by_likeness(setting.kit.likeness), seed=setting.seed,
+        common_seed=setting.common_seed,
+    )  # fmt: skip
+    ratings, problem = rate(claim, setting, draw)
     peaks = np.array([window.peak for window in draw.windows])
     active = np.array([window.active for window in draw.windows], dtype=np.bool_)
     weights = np.array([window.weight for window in draw.windows])
     documents = np.array([window.document for window in draw.windows], dtype=np.int64)
     missing = ratings == _UNKNOWN
     wrong = np.where(active, 0, 2)
-    rated = np.where(missing, wrong, ratings)
-    kept = rated != 1
+    filled = np.where(missing, wrong, ratings)
+    kept = filled != 1
     prompt = setting.kit.prompts.get(PROMPT)
     settings = {
         "prompt": prompt.digest, "likeness": setting.kit.likeness.name, "per request": PER_REQUEST, **draw.settings,
     }  # fmt: skip
-    protocol = Protocol(NAME, VERSION, settings)
-    scores = []
+    outcomes = []
     for metric in (RESPONSIVENESS, PURITY):
         outcome = Outcome(
             metric, n_examples=len(ratings), n_documents=len(np.unique(documents)), n_active=int(active.sum()),
-            unparseable=float(missing.mean()), reason=_reason(peaks, ratings, rated, problem),
+            unparseable=float(missing.mean()), reason=_reason(peaks, ratings, filled, problem),
         )  # fmt: skip
         if outcome.reason is None:
             found = rank(
-                peaks[kept], rated[kept] == 2, documents[kept], weights[kept], threshold=claim.threshold,
+                peaks[kept], filled[kept] == 2, documents[kept], weights[kept], threshold=claim.threshold,
                 signed=metric == RESPONSIVENESS, resamples=setting.resamples,
                 rng=generator(setting.seed, claim.unit, claim.polarity),
             )  # fmt: skip
@@ -83,8 +86,8 @@ def score_rated(claim: Claim, setting: Setting) -> ScoreSet:
             outcome = replace(
                 outcome, value=found.value, low=found.low, high=found.high, nulls=nulls, reason=found.reason
             )
-        scores.append(scored(outcome, claim, setting, protocol, began=bill.began, cost=bill.cost))
-    return tuple(scores)
+        outcomes.append(outcome)
+    return outcomes, settings
 
 
 def rate(claim: Claim, setting: Setting, draw: Draw) -> tuple[IntArray, str | None]:
@@ -94,7 +97,7 @@ def rate(claim: Claim, setting: Setting, draw: Draw) -> tuple[IntArray, str | No
     starts = range(0, len(texts), PER_REQUEST)
     requests = [
         Request(
-            purpose="rate",
+            purpose=prompt.name,
             messages=prompt.render(texts=texts[start : start + PER_REQUEST], description=description),
             max_tokens=_ANSWER_TOKENS,
             prompt_digest=prompt.digest,
@@ -119,15 +122,16 @@ def rate(claim: Claim, setting: Setting, draw: Draw) -> tuple[IntArray, str | No
     return ratings, problem
 
 
-def _reason(peaks: DoubleArray, ratings: IntArray, rated: IntArray, problem: str | None) -> str | None:
+def _reason(peaks: DoubleArray, ratings: IntArray, filled: IntArray, problem: str | None) -> str | None:
     if (ratings == _UNKNOWN).all():
         return f"no rating could be had: {problem}" if len(ratings) else "the split has no windows"
     for label in (2, 0):
-        if not (ratings == label).any() or not (rated == label).any():
+        if not (ratings == label).any() or not (filled == label).any():
             return f"no window was rated {label}"
     if np.ptp(peaks) == 0:
         return "the activation is the same in every window"
     return None
 
 
-DIAGNOSTICS.add(NAME, score_rated)
+#: Gives its scores.
+score_rated = DIAGNOSTICS.add(NAME, partial(run, NAME, VERSION, [RESPONSIVENESS, PURITY], work=rated))

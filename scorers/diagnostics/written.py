@@ -95,7 +95,7 @@ def write(claim: Claim, setting: Setting, *, fires: bool) -> Texts:
     prompt, description = prompt_of(setting), description_of(claim.explanation)
     requests = [
         Request(
-            purpose="write",
+            purpose=prompt.name,
             messages=prompt.render(description=description, fires=fires, n=PER_SET, part=part, parts=SETS),
             max_tokens=_ANSWER_TOKENS,
             temperature=TEMPERATURE,
@@ -190,9 +190,9 @@ class Trial:
         return self.missing / max(1, self.missing + int(self.written.usable.sum()))
 
     @property
-    def subject_tokens(self) -> int:
+    def cost(self) -> dict[str, float]:
         """Tokens that were run through the subject."""
-        return int(self.written.lengths.sum() + self.natural.lengths.sum())
+        return {"subject_tokens": float(self.written.lengths.sum() + self.natural.lengths.sum())}
 
 
 NO_SUBJECT: Final = "there is no model at hand to run texts through"
