@@ -36,7 +36,7 @@ LEAST: Final = 5
 
 
 def generative(claim: Claim, setting: Setting) -> tuple[Sequence[Outcome], Mapping[str, Any]]:
-    """`generative_accuracy`. Value None, with a reason, without a subject, with too few texts, and for a silent unit."""
+    """`generative_accuracy`. Value None, with a reason, without a subject, with too few texts, for a silent unit."""
     settings = {
         "prompt": prompt_of(setting).digest, "texts": TEXTS, "windows": NATURAL, "longest": LONGEST,
         "strongest": STRONGEST, "share": SHARE,
