@@ -1,7 +1,7 @@
 """How the programmable server counts tokens, and what a prefix cache would keep of them.
 
 The pieces are about as long as those of a real tokenizer (a word of up to seven letters with its space, up to three
-digits, a sign), and put together they are the text again.
+digits, up to three signs), and put together they are the text again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ BLOCK = 16
 PER_MESSAGE = 4
 """Tokens that a chat template puts around each message."""
 
-_PIECE = re.compile(r" ?[^\W\d_]{1,7}|\d{1,3}|_| ?[^\w\s]|\s+|.", re.DOTALL)
+_PIECE = re.compile(r" ?[^\W\d_]{1,7}|\d{1,3}|_| ?[^\w\s]{1,3}|\s+|.", re.DOTALL)
 
 
 def pieces(text: str) -> list[str]:
