@@ -77,10 +77,14 @@ def joined(rules: list[Rule]) -> Rule | None:
 
 
 def one_line(text: str | None) -> str | None:
-    """A text without line ends and outer spaces, control characters spelled out; None when nothing is left."""
+    """A text without line ends and outer spaces, control characters spelled out; None when nothing is left.
+
+    Spaces within a line stay as they are: a token that is quoted may be an indentation.
+    """
     if text is None:
         return None
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in " ".join(text.split())) or None
+    line = re.sub(r"\s*[\r\n]+\s*", " ", text.strip()).replace("\t", "⇥")
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in line) or None
 
 
 def same(one: Described, other: Described) -> bool:
