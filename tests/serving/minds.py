@@ -158,7 +158,7 @@ class Competent:
         rng = random.Random(f"{chat.seed} {chat.question}")
         texts = []
         for number in range(wanted):
-            text = NEUTRAL[(number + rng.randrange(8)) % len(NEUTRAL)]
+            text = ". ".join(rng.sample(NEUTRAL, 2))
             token = tokens[number % len(tokens)]
             before = concept.after[number % len(concept.after)] if concept.after else ""
             if not without:
