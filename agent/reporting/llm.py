@@ -24,11 +24,11 @@ PUBLISHED: Mapping[str, str] = {
     "intruder": "intruder detection (Paulo et al. 2024)",
     "embedding": "embedding score (Paulo et al. 2024)",
     "surprisal": "surprisal score (Paulo et al. 2024)",
-    "clarity": "FADE clarity (Puri et al. 2025)",
-    "responsiveness": "FADE responsiveness (Puri et al. 2025)",
-    "purity": "FADE purity (Puri et al. 2025)",
-    "input_success": "input-based evaluation (Gur-Arieh et al. 2025)",
-    "generative": "generated positives (Paulo et al. 2024)",
+    "clarity": "clarity (FADE, Puri et al. 2025)",
+    "responsiveness": "responsiveness (FADE, Puri et al. 2025)",
+    "purity": "purity (FADE, Puri et al. 2025)",
+    "input_success": "input success (Gur-Arieh et al. 2025)",
+    "generative": "generative accuracy (SAGE 2025)",
     "ev_correlation": "correlation score, top-and-random (Bills et al. 2023)",
     "r2": "explained variance (Bills et al. 2023)",
 }
@@ -101,7 +101,7 @@ class DiagnosticRow:
     """One diagnostic over the tested claims of real units."""
 
     metric: str
-    published: str | None
+    published: str
     """What published work calls such a number."""
     claims: int
     median: float | None
@@ -221,7 +221,7 @@ def _diagnostics(claims: Sequence[ClaimRow]) -> list[DiagnosticRow]:
     return [
         DiagnosticRow(
             metric=metric,
-            published=published(metric),
+            published=published(metric) or metric,
             claims=len(scores),
             median=_median(scores),
             chance=_middle(score.null_mean for score in scores),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,13 +15,19 @@ from rich.text import Text
 from neurogloss.render.controls import controls_lines
 from neurogloss.render.described import described_table
 from neurogloss.render.tables import bullet_lines, facts, simple_table
-from neurogloss.render.text import VERDICTS, clean, count, duration, fit, score, share
+from neurogloss.render.text import VERDICTS, clean, count, duration, fit, money, score, share
 
 if TYPE_CHECKING:
     from store.rows import CampaignRow, CampaignSummary, DescribedRow, KindSummary
 
 _KINDS = {"mlp": "neurons", "head": "heads", "sae": "latents", "dir": "directions", "fn": "functions"}
 _LIMITS = ("units", "seconds", "tool_calls")
+#: Limits on language models, and how what they limit is told.
+_LLM_LIMITS: Mapping[str, tuple[Callable[[float], str], str]] = {
+    "llm_calls": (count, " LLM calls"),
+    "llm_tokens": (count, " LLM tokens"),
+    "llm_dollars": (money, ""),
+}
 
 
 def campaign_list(rows: Sequence[CampaignRow]) -> Table:
@@ -81,8 +87,12 @@ def _used(row: CampaignRow, budget: Mapping[str, Any]) -> str:
         limit = budget.get(name)
         shown = duration(used[name]) if name == "seconds" else f"{count(used[name])} {name.replace('_', ' ')}"
         parts.append(shown + (f" of {duration(limit) if name == 'seconds' else count(limit)}" if limit else ""))
-    if row.tokens:
-        parts.append(f"{count(row.tokens)} LLM tokens")
+    if row.llm_calls or any(budget.get(name) for name in _LLM_LIMITS):
+        used_up = {"llm_calls": row.llm_calls, "llm_tokens": row.tokens, "llm_dollars": row.dollars}
+        for name, (told, what) in _LLM_LIMITS.items():
+            limit, value = budget.get(name), used_up[name]
+            if value is not None or limit:
+                parts.append(told(value or 0) + what + (f" of {told(limit)}" if limit else ""))
     return ", ".join(parts)
 
 

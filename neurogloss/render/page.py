@@ -20,6 +20,7 @@ from neurogloss.render.text import (
     duration,
     fit,
     interval,
+    money,
     number,
     probability,
     score,
@@ -166,7 +167,20 @@ def _scores(scores: Sequence[ScoreRow]) -> RenderableType:
         )  # fmt: skip
     wrong = max(s.unparseable for s in headline)
     note = [Text(f"{share(wrong)} of the predictor's answers could not be parsed and count as wrong.", "yellow")]
-    return Group(table, *(note if wrong > 0 else []))
+    return Group(table, *(note if wrong > 0 else []), *_diagnostics(scores))
+
+
+def _diagnostics(scores: Sequence[ScoreRow]) -> list[RenderableType]:
+    """Scores that no verdict rests on, several a line, each with what chance reaches."""
+    told = []
+    for s in scores:
+        if not s.headline and s.value is not None:
+            # What another predictor reaches on a headline's metric says whose it is.
+            by = f" ({fit(clean(s.predictor.partition(':')[0]), 12)})" if s.metric in _METRICS else ""
+            chance = f" (null {score(s.null_mean)})" if s.null_mean is not None else ""
+            name = _METRICS.get(s.metric, clean(s.metric).replace("_", " "))
+            told.append(f"{fit(name, 36)}{by} {score(s.value)}{chance}")
+    return [Text("beside them  ", "dim").append(", ".join(told), "not dim")] if told else []
 
 
 def _others(rows: Sequence[DescriptionPage]) -> RenderableType:
@@ -258,7 +272,8 @@ def _job_line(job: InvestigationRow, page: UnitPage) -> str:
     own = job.investigation_id == page.shown
     rivals = f", {len(page.hypotheses)} rivals considered" if own and page.hypotheses else ""
     tests = f", {len(page.experiments)} experiments" if own and page.experiments else ""
-    calls = f", {job.llm_calls} LLM calls" if job.llm_calls else ""
+    dollars = f" ({money(job.dollars)})" if job.dollars is not None else ""
+    calls = f", {count(job.llm_calls)} LLM calls with {count(job.tokens)} tokens{dollars}" if job.llm_calls else ""
     when = f" on {job.finished_at[:10]}" if job.finished_at else ""
     return (
         f"campaign '{clean(job.campaign)}': {job.status}{when}{by}{rivals}{tests}, {job.tool_calls} tool calls{calls}, "

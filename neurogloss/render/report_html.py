@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import jinja2
 from markupsafe import Markup
 
+from neurogloss.render import report_llm
 from neurogloss.render import report_plots as plots
 from neurogloss.render import report_words as words
 from neurogloss.render.text import clean, count, number, share
@@ -37,6 +38,7 @@ def report_html(report: CampaignReport) -> str:
     return _template().render(
         report=report,
         words=words,
+        llm=report_llm,
         # matplotlib escapes the text that it draws.
         scores_plot=Markup(plots.scores_plot(report)),
         calibration_plot=Markup(plots.calibration_plot(report)),

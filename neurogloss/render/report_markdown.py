@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
+from neurogloss.render import report_llm
 from neurogloss.render import report_words as words
 from neurogloss.render.text import clean, count, fit, number, verdict
 
@@ -31,6 +32,7 @@ def report_markdown(report: CampaignReport) -> str:
     """The whole report."""
     sections = [
         _head(report), _checks(report), _scores(report), _errors(report), _calibration(report), _cost(report),
+        _llm(report),
         _missing("Failures", report.failed), _missing("Skipped by triage", report.skipped),
         _described("Best descriptions", "Accepted, and furthest above chance.", report.best),
         _described("Weakest accepted descriptions", "Accepted, and least above chance.", report.weakest),
@@ -177,6 +179,32 @@ def _calibration(report: CampaignReport) -> str:
 def _cost(report: CampaignReport) -> str:
     table = _table(["", "units", *words.COSTS.values()], words.cost_rows(report), right=range(1, 6))
     return f"## Cost\n\n{table}"
+
+
+def _llm(report: CampaignReport) -> str:
+    use = report.llm
+    if use is None:
+        return ""
+
+    def table(cells: report_llm.Cells) -> str:
+        others = [
+            max(3, *(cell_len(row[i]) for row in [cells.heading, *cells.rows])) for i in range(1, len(cells.heading))
+        ]
+        rows = [[escape(row[0], WIDTH - 4 - sum(width + 3 for width in others)), *row[1:]] for row in cells.rows]
+        return _table(cells.heading, rows, right=range(cells.left, len(cells.heading)))
+
+    parts = ["## Language models", *map(_paragraph, report_llm.use_sentences(use)), table(report_llm.cost_table(use))]
+    parts.append(_paragraph(report_llm.COSTS))
+    if use.agreement is not None:
+        told = "\n".join(_bullet(sentence) for sentence in report_llm.agreement_sentences(use))
+        parts += ["### Words and rules", told]
+    if use.stages:
+        parts += ["### Stages", _paragraph(report_llm.STAGES), table(report_llm.stage_table(use))]
+    if use.diagnostics:
+        names = "\n".join(_bullet(name) for name in report_llm.published_names(use))
+        parts += ["### Diagnostics", _paragraph(report_llm.DIAGNOSTICS), table(report_llm.diagnostic_table(use))]
+        parts.append(names)
+    return "\n\n".join(parts)
 
 
 def _missing(title: str, found: Missing) -> str:

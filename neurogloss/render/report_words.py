@@ -177,7 +177,11 @@ def cost_cells(row: CostRow) -> list[str]:
 
 def price_cells(name: str, prices: dict[str, float]) -> list[str]:
     """A row of the cost table that is an average."""
-    return [name, "", duration(prices["seconds"]), *(number(prices[key]) for key in COSTS if key != "seconds")]
+    return [name, "", duration(prices["seconds"]), *(_average(prices[key]) for key in COSTS if key != "seconds")]
+
+
+def _average(value: float) -> str:
+    return count(value) if value >= 1000 else number(value)
 
 
 def cost_rows(report: CampaignReport) -> list[list[str]]:

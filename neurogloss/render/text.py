@@ -121,6 +121,21 @@ def count(value: int | float) -> str:
     return f"{round(value):,}"
 
 
+def thousands(value: int | float) -> str:
+    """A whole number in at most six characters: ``940``, ``12.3k``, ``4.56M``."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if abs(value) >= 0.9995 * size * (1 if unit != "k" else 10):
+            return f"{value / size:.3g}{unit}" if abs(value) < 999.5 * size else f"{value / size:,.0f}{unit}"
+    return count(value)
+
+
+def money(dollars: float | None) -> str:
+    """US dollars, to the cent, or to two digits where that is less."""
+    if dollars is None or not math.isfinite(dollars):
+        return "–"
+    return f"${dollars:,.2f}" if dollars == 0 or dollars >= 0.095 else f"${dollars:.2g}"
+
+
 def duration(seconds: float | None) -> str:
     """A time span: ``4.2 s``, ``3 min 20 s``, ``2 h 05 min``."""
     if seconds is None or not math.isfinite(seconds):
