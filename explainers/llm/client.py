@@ -272,9 +272,10 @@ class LlmClient:
 
     async def _send(self, turn: _Turn[T], key: str) -> Call:
         reservation = await self._reserve(turn.body)
-        self._flights.sent(key)
         try:
-            sent = await self._transport.send(turn.path, turn.body, optional=turn.optional)
+            sent = await self._transport.send(
+                turn.path, turn.body, optional=turn.optional, on_sent=lambda: self._flights.sent(key)
+            )
             usage = read_usage(sent.response or {})
             cost = None if self._price is None or _uncounted(sent) else self._price.of(usage)
             reservation.settle(usage, cost)

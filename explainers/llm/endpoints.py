@@ -17,6 +17,8 @@ KEY: Final = "NEUROGLOSS_LLM_KEY"
 """The environment's variable with the key, for endpoints of both kinds."""
 OPENAI_KEY: Final = "OPENAI_API_KEY"
 """The one that is taken for kind 'openai' where the other is not set."""
+#: Where the URL begins.
+_URL = re.compile(r"@(?=https?://)")
 #: A part of a URL's path that names a version of the interface, as in /v1 or /v1beta.
 _VERSION = re.compile(r"v\d+[a-z\d]*")
 
@@ -96,7 +98,10 @@ def parse_endpoint(text: str) -> Endpoint:
         raise EndpointNameError(
             f"'{text}' names no endpoint: write openai:MODEL@URL, vllm:MODEL@URL, or vllm:MODEL to have one started."
         )
-    model, at, address = rest.rpartition("@") if "@" in rest else (rest, "", "")
+    # A model's name may have an @; so may a URL with a password, which is refused below.
+    begins = _URL.search(rest)
+    cut = begins.start() if begins else rest.rfind("@")
+    model, at, address = (rest[:cut], "@", rest[cut + 1 :]) if cut >= 0 else (rest, "", "")
     if not model.strip():
         raise EndpointNameError(f"'{text}' names no model: write {kind}:MODEL@URL.")
     if not at:

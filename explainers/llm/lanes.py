@@ -20,6 +20,9 @@ PROBE = 30.0
 LONGEST_WAIT = 300.0
 #: Calls given up one after another, with no success between, after which an endpoint counts as down.
 GIVEN_UP = 5
+#: Failed attempts one after another, after which an endpoint counts as down where there is another one. One that fails
+#: at once has free slots and would draw all calls.
+FAULTS = 8
 
 
 @dataclass
@@ -36,6 +39,7 @@ class Lane:
     probe_at: float | None = None
     """When it is tried again though it is down; None: never."""
     rests: int = 0
+    faults: int = 0
     given_up: int = 0
     worked: bool = False
 
@@ -101,7 +105,7 @@ class Lanes:
         self._tick()
         lane.limit.success()
         lane.worked, lane.down, lane.probe_at = True, None, None
-        lane.rests = lane.given_up = 0
+        lane.rests = lane.faults = lane.given_up = 0
 
     def fault(self, lane: Lane, epoch: int, fault: Fault) -> None:
         """A call failed. Makes the endpoint rest, or counts it as down, where the failure says so.
@@ -127,7 +131,11 @@ class Lanes:
             lane.resting_until = max(lane.resting_until, now + self._backoff.longest(lane.rests))
             lane.rests += 1
         elif lane.down is not None and lane.probe_at is not None:
-            lane.probe_at = now + PROBE
+            lane.probe_at = max(lane.probe_at, now + PROBE)
+        elif fault.kind in (Kind.BROKEN, Kind.SLOW):
+            lane.faults += 1
+            if lane.faults >= FAULTS and any(one.down is None for one in self.lanes if one is not lane):
+                self._take_down(lane, f"{lane.faults} attempts failed in a row: {fault.message}", now + PROBE)
 
     def gave_up(self, lane: Lane, fault: Fault) -> None:
         """A call was given up there; several in a row, and the endpoint counts as down."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from explainers.llm.lanes import Lane, Lanes
 from explainers.llm.retry import Backoff, Fault, Kind, NotJsonError, fault_of
 from explainers.llm.types import CallError
 
-#: How often the time of one call, in which an endpoint may turn it away for having too much to do.
+#: A call is turned away for load for at least this many times the time of one call before it is given up.
 PATIENCE = 5
 
 
@@ -47,13 +47,16 @@ class Transport:
         self._backoff = backoff
         self.retried = 0
 
-    async def send(self, path: str, body: Mapping[str, Any], *, optional: bool = False) -> Sent:
+    async def send(
+        self, path: str, body: Mapping[str, Any], *, optional: bool = False, on_sent: Callable[[], None] = lambda: None
+    ) -> Sent:
         """The answer to a body, or why there is none.
 
         Args:
             path: '/chat/completions', …
             body: JSON values.
             optional: Whether an endpoint need not have this path: a 404 then says nothing of the endpoint.
+            on_sent: Told when it has a slot and goes out.
 
         Raises:
             EndpointError: No endpoint is up.
@@ -67,6 +70,7 @@ class Transport:
             fault: Fault
             try:
                 attempts += 1
+                on_sent()
                 self.retried += attempts > 1
                 response = await self._attempt(lane, path, body)
                 self._lanes.success(lane)
@@ -87,8 +91,9 @@ class Transport:
                 patience_ends = patience_ends or now + PATIENCE * self._timeout
             else:
                 failures += 1
-            patient = patience_ends is None or now < patience_ends
-            if fault.kind is Kind.REJECTED or failures > self._retries or not patient:
+            # Only a call that was turned away often and for long has waited enough; most of it may be its queue's time.
+            impatient = patience_ends is not None and now >= patience_ends and turned_away > self._retries
+            if fault.kind is Kind.REJECTED or failures > self._retries or impatient:
                 self._lanes.gave_up(lane, fault)
                 return Sent(None, fault, attempts, seconds)
             pause = self._backoff.wait(failures + turned_away - 1)

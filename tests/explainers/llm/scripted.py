@@ -71,7 +71,13 @@ class ScriptedServer:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["content-length"])))
                 with lock:
-                    hit = Hit(len(outer.hits), self.path, body, dict(self.headers), time.monotonic())
+                    hit = Hit(
+                        len(outer.hits),
+                        self.path,
+                        body,
+                        {k.lower(): v for k, v in self.headers.items()},
+                        time.monotonic(),
+                    )
                     outer.hits.append(hit)
                     outer.in_flight += 1
                     outer.most_in_flight = max(outer.most_in_flight, outer.in_flight)
