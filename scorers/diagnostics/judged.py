@@ -23,7 +23,7 @@ from explainers.llm.show import show
 from explainers.llm.types import LlmError, Request
 from explainers.prompted.forms import Judged
 from explainers.prompted.negatives import by_likeness
-from scorers.diagnostics.labels import Answers
+from scorers.diagnostics.labels import LEAST, Answers
 from scorers.diagnostics.types import Claim, Setting
 from scorers.simulation import generator, held_out
 from scorers.types import DoubleArray
@@ -36,6 +36,8 @@ OF_EACH: Final = 16
 """Texts of each kind."""
 NEAR_MISSES: Final = 4
 """Of the hard ones, those that the explainer wrote, at most."""
+FULL: Final = 0.75
+"""Share of a window's tokens that a text has at least, where there are enough such texts."""
 PER_REQUEST: Final = 16
 """Texts in one request."""
 YES: Final = 5
@@ -91,11 +93,16 @@ def rng_of(claim: Claim, setting: Setting, purpose: str) -> np.random.Generator:
 
 
 def draw_items(claim: Claim, setting: Setting, of_each: int = OF_EACH) -> Items:
-    """Draw texts of each kind; fewer of a kind where the split has fewer."""
+    """Draw texts of each kind; fewer of a kind where the split has fewer.
+
+    Short ends of contexts are left out where that leaves enough: the longer a text, the likelier it is active, and a
+    judge must not gain by that.
+    """
     held = held_out(setting.view, claim.unit, claim.polarity, claim.threshold)
     likeness = setting.kit.likeness
+    spare = of_each + of_each // 2
     draw = draw_windows(
-        setting.view, held, active=of_each, hard=of_each, common=2 * of_each, others=setting.others,
+        setting.view, held, active=spare, hard=spare, common=2 * spare, others=setting.others,
         rank=by_likeness(likeness), seed=setting.seed, common_seed=setting.common_seed,
     )  # fmt: skip
 
@@ -103,9 +110,13 @@ def draw_items(claim: Claim, setting: Setting, of_each: int = OF_EACH) -> Items:
         on = held.positions[window.rows][held.values[window.rows] > claim.threshold] - window.start
         return Item(tuple(window.pieces(setting.view)), tuple(on.tolist()), kind, window.document, window.peak)
 
-    active = [item(w, "active") for w in draw.windows if w.active]
-    random = [item(w, "random") for w in draw.windows if w.stratum == "common" and not w.active]
-    hard = [item(w, "hard") for w in draw.windows if w.stratum == "hard" and not w.active]
+    def chosen(windows: Sequence[Window], kind: Kind) -> list[Item]:
+        full = [window for window in windows if window.stop - window.start >= FULL * setting.view.window]
+        return [item(window, kind) for window in (full if len(full) >= LEAST else windows)]
+
+    active = chosen([w for w in draw.windows if w.active], "active")
+    random = chosen([w for w in draw.windows if w.stratum == "common" and not w.active], "random")
+    hard = chosen([w for w in draw.windows if w.stratum == "hard" and not w.active], "hard")
     order = rng_of(claim, setting, "items").permutation(len(active))
     missed = [
         Item(tuple(_WORD.findall(text)), (), "hard", -1 - number, 0.0)
@@ -115,7 +126,7 @@ def draw_items(claim: Claim, setting: Setting, of_each: int = OF_EACH) -> Items:
         tuple(active[i] for i in order[:of_each].tolist()),
         tuple(random[:of_each]),
         tuple([*missed, *hard][:of_each]),
-        {**draw.settings, "of each": of_each, "likeness": likeness.name, "near misses": NEAR_MISSES},
+        {**draw.settings, "of each": of_each, "full": FULL, "likeness": likeness.name, "near misses": NEAR_MISSES},
     )
 
 

@@ -29,7 +29,7 @@ class Texts:
 
 
 class View:
-    """Half of the contexts speak of the sea, half of the land; the unit fires on 'whale', on one sea context in three."""
+    """Contexts speak of the land or of the sea; 'whale', the unit's word, is in a third of these."""
 
     def __init__(self) -> None:
         rng = np.random.default_rng(0)
@@ -53,10 +53,8 @@ class View:
     def examples(self, unit: UnitId, kind: str, n: int, window: int = 24) -> list[Example]:
         found = np.flatnonzero(self.values.max(axis=1) > 0)[:n].tolist()
         return [
-            Example(
-                f"d{c}", Split.EXPLORE, kind, c, 1, 12, tuple(self.texts.rows[c][1:]), tuple(self.values[c][1:]), 1.0
-            )
-            for c in found
+            Example(f"d{c}", Split.EXPLORE, kind, c, 1, 12, tuple(self.texts.rows[c][1:]), tuple(values[1:]), 1.0)
+            for c, values in zip(found, self.values[found].tolist(), strict=True)
         ]
 
 

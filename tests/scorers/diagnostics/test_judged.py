@@ -211,7 +211,7 @@ def test_hard_texts_are_nearer_than_random_ones_and_the_explainers_own_come_firs
     def near(some: tuple[Item, ...]) -> float:
         return float(np.mean([sum(piece in second for piece in item.pieces) for item in some]))
 
-    assert near(items.hard[2:]) > 1.5 * near(items.random)
+    assert near(items.hard[2:]) > 1.2 * near(items.random)
     assert not any(item.marked for item in (*items.random, *items.hard))
     assert all(item.marked and all(item.pieces[t] in second for t in item.marked) for item in items.active)
     # One who knows only the word takes near texts for active ones.
@@ -250,6 +250,19 @@ def test_requests_hold_the_same_share_of_each_kind_in_random_order() -> None:
     first = {request[0].kind for seed in range(20) for request in dealt(items.all, np.random.default_rng(seed))}
     assert first == {"active", "random", "hard"}
     assert sorted(id(item) for request in requests for item in request) == sorted(map(id, items.all))
+
+
+def test_how_long_a_text_is_tells_nothing() -> None:
+    """Contexts of 49 tokens end in a window of one token, which is hardly ever active."""
+
+    def mind(request: Request) -> Mapping[str, Any]:
+        texts = shown(request.messages[-1].content)
+        return {"judgements": [{"text": t.number, "sure": min(10, len(t.pieces) // 2)} for t in texts]}
+
+    values = [scores("detection", mind, WordsView(seed=seed), seed=seed) for seed in range(6)]
+    assert np.mean([one["detection_auroc"].value for one in values]) == pytest.approx(0.5, abs=0.06)
+    items = draw_items(claim_of(), setting_of(mind))
+    assert all(len(item.pieces) >= 12 for item in items.all)
 
 
 def test_matched_marks_are_the_same_and_fit() -> None:

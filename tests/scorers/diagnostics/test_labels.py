@@ -1,4 +1,4 @@
-"""Statistics of labelled texts: exact on small cases, nulls that respect requests, wrong answers where there are none."""
+"""Statistics of labelled texts: exact on small cases, nulls that respect requests, lost answers that are wrong."""
 
 from __future__ import annotations
 
