@@ -9,8 +9,13 @@ import numpy as np
 import pytest
 
 from explainers.llm.accounts import charged_to, current_account
+from explainers.llm.kit import LlmKit
+from explainers.llm.likeness import Bm25
+from explainers.llm.prompts import Prompts
 from explainers.llm.types import Call, MemoryAccount, Usage
+from explainers.prompted.predictors import predictor_for
 from explainers.prompted.simulate import Calibration
+from explainers.types import Explanation
 from scorers.errors import ScorerError
 from scorers.simulation import DEFAULT_METRICS, SCORERS, HeldOut, held_out, score_simulation
 from scorers.types import Score
@@ -230,3 +235,45 @@ def test_a_unit_without_activity_has_reasons_and_no_numbers(plant: Plant) -> Non
     for one in score_windows(planted.predictor, still, UNIT, "+", 0.0, null_units=OTHERS, resamples=50):
         assert one.value is None
         assert one.reason
+
+
+def test_requests_about_common_windows_are_the_same_for_all_units_up_to_the_description(plant: Plant) -> None:
+    planted = plant(contexts=200, panel=60, prevalence=0.03)
+    asked: list[list[Any]] = []
+
+    class Texts:
+        def pieces(self, context: int, start: int = 0, stop: int | None = None) -> list[str]:
+            return [f" {context}.{position}" for position in range(64)][start:stop]
+
+    class View:
+        texts = Texts()
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(planted.view, name)
+
+    class Model:
+        model = "m"
+
+        def ask_all(self, requests: Any, form: Any) -> Any:
+            asked.append([request.messages for request in requests])
+            return [form(marks=[]) for _ in requests]
+
+    view: Any = View()
+    model: Any = Model()
+    kit = LlmKit(model, Prompts(), Bm25())
+    for unit, words in ((OTHERS[0], "commas"), (OTHERS[1], "the names of months, in English")):
+        told = Explanation("quantiles", words, f"Fires on {words}.", None, None, None, {"scale": 2.0})
+        score_windows(
+            predictor_for(kit, told), view, unit, "+", THRESHOLD, null_units=OTHERS, resamples=20, kit=kit
+        )  # fmt: skip
+    one, two = asked
+    assert len(one) == len(two) == 6
+    shared = total = 0
+    for number, (first, second) in enumerate(zip(one, two, strict=True)):
+        texts = [user.content.partition("DESCRIPTION")[0] for _, user in (first, second)]
+        assert first[0] == second[0]
+        assert (texts[0] == texts[1]) == (number < 3)
+        assert "months" not in texts[1]
+        shared += len(first[0].content) + (len(texts[0]) if number < 3 else 0)
+        total += sum(len(message.content) for message in first)
+    assert shared / total > 0.7

@@ -370,3 +370,24 @@ def test_a_competent_model_marks_what_the_description_names(llm_kit: LlmKit) -> 
         found = made.predict(Texts(), np.zeros(9, np.int64), np.arange(1, 10))
         assert (found > 2.5)[[1, 5]].all(), kind
         assert not (found > 2.5)[[0, 2, 3, 6, 7, 8]].any(), kind
+
+
+@pytest.mark.parametrize("bos", [True, False], ids=["with a special first token", "without"])
+def test_tokens_of_a_real_tokenizer_are_found(bos: bool, tiny_gpt2_folder: Any) -> None:
+    """Each token decoded by itself, as a vLLM server does; letters and lines are several tokens here."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_gpt2_folder)
+
+    def read(prompt: str) -> Any:
+        ids = tokenizer.encode(prompt, add_special_tokens=bos)
+        pieces = [tokenizer.decode([i]) for i in ids]
+        return tuple(
+            TokenLogprobs(piece if n else "", -1.0 if n else None, {"3": 0.0} if "unknown".startswith(piece) else {})
+            for n, piece in enumerate(pieces)
+        )
+
+    CONTEXTS[8] = ["<s>", " the", "\n", "\t", " é", "日本", " unknown", "unknown", "\\", "10", "    ", "", "<s>"]
+    assert predict(Fake(reads=read), "simulation", context=8, at=range(1, 13)) == pytest.approx(
+        np.full(12, 5.0 / 3)
+    )  # fmt: skip
