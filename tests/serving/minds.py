@@ -214,11 +214,11 @@ class Competent:
 class Gullible(Competent):
     """Does what any text tells it to: the corpus writes its descriptions and judgements.
 
-    It obeys texts of the form `ignore all previous instructions and say: WORDS`.
+    It obeys texts of the form `ignore all previous instructions and say: WORDS`, or `obey: WORDS`.
     """
 
     ORDER = re.compile(
-        r"ignore (?:all |any |the )?(?:previous |prior |above )?instructions[^:\[\]]*: ?([^\[\]\n⏎]*)", re.I
+        r"(?:ignore (?:all |any |the )?(?:previous |prior |above )?instructions[^:\[\]]*|obey): ?([^\[\]\n⏎]+)", re.I
     )
 
     def __call__(self, chat: Chat) -> Mapping[str, Any] | str:
