@@ -104,15 +104,17 @@ def open_kit(
         price = None
         if settings.price is not None:
             price = Price(settings.price.prompt, settings.price.completion, settings.price.cached)
-        limits = Limits(spec.budget.llm_calls, spec.budget.llm_tokens, spec.budget.llm_dollars)
+        meter = Meter(Limits(spec.budget.llm_calls, spec.budget.llm_tokens, spec.budget.llm_dollars), spent)
         client = stack.enter_context(
             LlmClient(
                 endpoints, concurrency=settings.concurrency, timeout=settings.timeout,
-                retries=settings.retries, meter=Meter(limits, spent), price=price,
+                retries=settings.retries, meter=meter, price=price,
                 abilities=seen or (None if replay else _abilities(spec, endpoints)), replay=replay,
             )
         )  # fmt: skip
-        yield LlmKit(client, Prompts(_folder(settings)), likeness_for(settings.embeddings, client), settings.predictor)
+        likeness = likeness_for(settings.embeddings, client, meter=meter, replay=replay)
+        stack.callback(likeness.close)
+        yield LlmKit(client, Prompts(_folder(settings)), likeness, settings.predictor)
 
 
 def make_explainer(spec: CampaignSpec, kit: LlmKit | None) -> Explainer:

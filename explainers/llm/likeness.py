@@ -18,10 +18,9 @@ import bm25s
 import numpy as np
 import numpy.typing as npt
 
-from explainers.llm.budget import Meter, Price
+from explainers.llm.budget import Meter
 from explainers.llm.client import LlmClient
 from explainers.llm.endpoints import parse_endpoint
-from explainers.llm.kit import Likeness
 from explainers.llm.types import Llm, LlmError
 from tools.types import FloatArray
 
@@ -54,6 +53,9 @@ class Bm25:
     name = "bm25 (lexical)"
     lexical = True
 
+    def close(self) -> None:
+        """Nothing is open."""
+
     def to(self, queries: Sequence[str], texts: Sequence[str]) -> FloatArray:
         """BM25 of each text for each query, 0 or more, [n_queries, n_texts]."""
         scores = np.zeros((len(queries), len(texts)), dtype=np.float32)
@@ -76,13 +78,17 @@ class Embeddings:
     Args:
         name: as it is stored with scores.
         embed: texts → embeddings [n_texts, width].
+        close: ends what was opened for it alone.
     """
 
     lexical = False
 
-    def __init__(self, name: str, embed: Callable[[Sequence[str]], FloatArray]) -> None:
+    def __init__(
+        self, name: str, embed: Callable[[Sequence[str]], FloatArray], close: Callable[[], None] = lambda: None
+    ) -> None:
         self.name = name
         self._embed = embed
+        self.close = close
 
     def to(self, queries: Sequence[str], texts: Sequence[str]) -> FloatArray:
         """Cosine of each query and each text, -1 to 1, [n_queries, n_texts].
@@ -115,17 +121,15 @@ def likeness_for(
     llm: Llm | None = None,
     *,
     meter: Meter | None = None,
-    price: Price | None = None,
     replay: bool = False,
-) -> Likeness:
-    """The likeness that a campaign asks for.
+) -> Bm25 | Embeddings:
+    """The likeness that a campaign asks for; whoever asks closes it.
 
     Args:
         spec: None or 'bm25' (words alone), 'endpoint' (the explainer's own endpoint), 'openai:MODEL@URL' (an endpoint
             for embeddings), or 'sentence-transformers:NAME' (a local folder, or a name on the hub).
         llm: the explainer's model, for 'endpoint'.
         meter: the campaign's, for calls of an endpoint for embeddings.
-        price: that endpoint's; where it is not known, the meter may have no limit in USD.
         replay: that endpoint is not asked; its answers come from the account.
 
     Raises:
@@ -139,8 +143,8 @@ def likeness_for(
             raise LikenessError("'endpoint' takes embeddings from the explainer's endpoint, and there is none.")
         return Embeddings(f"embeddings:{llm.model}", llm.embed)
     if spec is not None and spec.startswith(_OPENAI):
-        own = _own_client(spec, meter, price, replay)
-        return Embeddings(f"embeddings:{own.model}", own.embed)
+        own = _own_client(spec, meter, replay)
+        return Embeddings(f"embeddings:{own.model}", own.embed, own.close)
     if spec is not None and spec.startswith(_SENTENCES):
         return _sentence_transformer(spec.removeprefix(_SENTENCES))
     raise LikenessError(
@@ -148,9 +152,14 @@ def likeness_for(
     )
 
 
-def _own_client(spec: str, meter: Meter | None, price: Price | None, replay: bool) -> Llm:
-    """A client of an endpoint for embeddings alone."""
-    return LlmClient([parse_endpoint(spec)], meter=meter, price=price, replay=replay)
+def _own_client(spec: str, meter: Meter | None, replay: bool) -> LlmClient:
+    """A client of an endpoint for embeddings alone, whose calls count towards the same limits."""
+    if meter is not None and meter.limits.dollars is not None:
+        raise LikenessError(
+            f"The price of '{spec}' is not known, so a limit in USD cannot hold: limit calls or tokens instead, or "
+            f"take '{ENDPOINT}' or '{LEXICAL}'."
+        )
+    return LlmClient([parse_endpoint(spec)], meter=meter, replay=replay)
 
 
 def words(text: str) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from explainers.llm.budget import Limits, Meter
 from explainers.llm.likeness import Bm25, Embeddings, LikenessError, likeness_for, words
+from explainers.llm.types import MemoryAccount, NotRecordedError, SpentError
+from tests.serving import ProgrammableServer
 
 TEXTS = ["the cat sat on the mat", "the dog ran in the park", "a cat and a dog", "def read_file(path):", ""]
 
@@ -93,6 +97,30 @@ def test_the_same_texts_are_asked_for_by_the_same_request_whatever_the_queries()
 def test_embeddings_of_another_shape_or_not_finite_are_an_error(vectors: np.ndarray) -> None:
     with pytest.raises(LikenessError, match="gave embeddings of shape"):
         Embeddings("odd", lambda texts: vectors).to(["a"], ["b"])
+
+
+def test_an_endpoint_for_embeddings_alone_is_charged_to_the_account_and_the_budget(
+    llm_server: ProgrammableServer, llm_account: MemoryAccount
+) -> None:
+    spec, meter = f"openai:{llm_server.model}@{llm_server.url}", Meter(Limits(calls=3))
+    with closing(likeness_for(spec, meter=meter)) as likeness:
+        assert likeness.name == f"embeddings:{llm_server.model}"
+        scores = likeness.to(["the cat sat"], ["the cat sat", "def read(): pass"])
+        assert scores[0, 0] == pytest.approx(1, abs=1e-5)
+        assert scores[0, 1] < 0.9
+        assert meter.spent.calls == len(llm_account.calls) == 2
+        again = likeness.to(["the cat sat"], ["the cat sat", "def read(): pass"])
+        assert (again == scores).all()
+        assert meter.spent.calls == 2
+        likeness.to(["a dog"], ["the cat sat", "def read(): pass"])
+        with pytest.raises(SpentError):
+            likeness.to(["one more"], ["the cat sat", "def read(): pass"])
+    with closing(likeness_for(spec, replay=True)) as likeness:
+        assert (likeness.to(["the cat sat"], ["the cat sat", "def read(): pass"]) == scores).all()
+        with pytest.raises(NotRecordedError):
+            likeness.to(["never asked"], ["the cat sat"])
+    with pytest.raises(LikenessError, match="limit in USD cannot hold"):
+        likeness_for(spec, meter=Meter(Limits(dollars=1.0)))
 
 
 def test_unknown_kinds_and_missing_parts_are_told() -> None:
