@@ -141,7 +141,8 @@ def _count(value: Any) -> int:
 def read_answer(response: Mapping[str, Any], form: type[Form], max_tokens: int) -> Form:
     """An answer in the form that was asked for.
 
-    Words around the JSON object, a fence of three backticks and a model's thoughts in <think> are passed over.
+    Words around the JSON object, a fence of three backticks and a model's thoughts in <think> are passed over; control
+    characters inside its texts are taken as they are meant.
 
     Args:
         response: A chat completion, as it came.
@@ -155,7 +156,7 @@ def read_answer(response: Mapping[str, Any], form: type[Form], max_tokens: int) 
     first: InvalidAnswerError | None = None
     for candidate in _candidates(said):
         try:
-            return form.model_validate_json(candidate)
+            return form.model_validate_json(_escaped(candidate))
         except ValidationError as error:
             first = first or InvalidAnswerError(_complaint(error), said)
     raise first or InvalidAnswerError("it holds no JSON object.", said)
@@ -183,6 +184,15 @@ def read_text(response: Mapping[str, Any], max_tokens: int) -> str:
     if not said.strip():
         raise InvalidAnswerError("it is empty.", said)
     return said
+
+
+def _escaped(candidate: str) -> str:
+    """JSON with line ends and other control characters inside its texts escaped, which some servers let through even
+    under a schema; as it is where it is no JSON."""
+    try:
+        return json.dumps(json.loads(candidate, strict=False))
+    except (ValueError, RecursionError):
+        return candidate
 
 
 def _candidates(said: str) -> Iterator[str]:

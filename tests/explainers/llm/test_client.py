@@ -99,9 +99,10 @@ def test_an_endpoint_without_schemas_is_told_it_in_the_shared_message(account: M
         'The answer is {"value": 3}.',
         '<think>Could it be {"value": 4}?</think>\n{"value": 3, "note": null}',
         '  {"value": 3}\n\n',
+        '{"value": 3, "note": "two\nlines\x0c"}',
     ],
 )
-def test_words_and_fences_around_the_object_are_passed_over(account: MemoryAccount, content: str) -> None:
+def test_words_around_the_object_and_raw_line_ends_in_it_are_passed_over(account: MemoryAccount, content: str) -> None:
     with ScriptedServer(lambda hit: says(content)) as server, client(server.url) as llm:
         assert llm.ask(request(), Number).value == 3
     assert len(account.calls) == 1
