@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
+from tools.dictionaries import load_dictionary
 from tools.errors import UnitError
 from tools.lenses import write_lens
 from tools.subject import Subject, load_subject
@@ -153,3 +157,43 @@ def test_no_hook_is_left_behind(gpt2: Subject) -> None:
     before = logits(gpt2, CONTEXTS[0])
     token_change(gpt2, UnitId("head:0", 1), CONTEXTS, 5.0)
     torch.testing.assert_close(logits(gpt2, CONTEXTS[0]), before, atol=0.0, rtol=0.0)
+
+
+@pytest.mark.parametrize("kind", ["standard", "normalised", "transcoder"])
+def test_a_latent_s_change_is_its_decoder_row_and_leaves_the_rest(gpt2: Subject, kind: str, tmp_path: Path) -> None:
+    config: dict[str, Any] = {
+        "architecture": "transcoder" if kind == "transcoder" else "standard",
+        "d_in": 32,
+        "d_sae": 48,
+        "apply_b_dec_to_input": kind != "transcoder",
+        "normalize_activations": "layer_norm" if kind == "normalised" else "none",
+        "metadata": {"hook_name": "blocks.1.hook_resid_post"},
+    }
+    generator = torch.Generator().manual_seed(1)
+    shapes = {"W_enc": (32, 48), "b_enc": (48,), "W_dec": (48, 32), "b_dec": (32,)}
+    if kind == "transcoder":
+        hooks = {"hook_name": "blocks.1.hook_resid_mid", "hook_name_out": "blocks.1.hook_mlp_out"}
+        config |= {"d_out": 32, "metadata": hooks}
+    (tmp_path / "cfg.json").write_text(json.dumps(config))
+    save_file({k: torch.randn(s, generator=generator) for k, s in shapes.items()}, tmp_path / "sae_weights.safetensors")
+    gpt2.attach(kind, load_dictionary(str(tmp_path), kind))
+    dictionary = gpt2.dictionaries[kind]
+    context, value, latent = CONTEXTS[0], 2.0, 7
+    x = gpt2.capture(torch.tensor([context]), None, [dictionary.site])[dictionary.site][0].float()
+    z = dictionary.encode(x)[:, latent]
+    scale = x.std(-1) if kind == "normalised" else torch.ones_like(z)
+    added = ((value - z) * scale)[:, None] * dictionary.W_dec[latent]
+    added[0] = 0
+    block = gpt2.sites.blocks[1]
+    plain = logits(gpt2, context)
+    place = block.get_submodule("mlp") if kind == "transcoder" else block
+
+    def add(_: object, __: object, output: Any) -> Any:
+        return output + added if isinstance(output, torch.Tensor) else (output[0] + added, *output[1:])
+
+    handle = place.register_forward_hook(add)
+    mean = (logits(gpt2, context) - plain)[1:].mean(0)[: len(gpt2.tokenizer)]
+    handle.remove()
+    found = token_change(gpt2, UnitId(f"sae:{kind}", latent), [context], value, k=8)
+    assert found is not None
+    np.testing.assert_allclose([v for _, v in found.promoted], (mean - mean.mean()).topk(8).values, atol=1e-4)

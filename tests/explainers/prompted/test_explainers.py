@@ -15,10 +15,11 @@ from explainers.llm.types import AnswerError, CallError, EndpointError, Request
 from explainers.predictors import MakesPredictors
 from explainers.prompted.asking import quoted
 from explainers.prompted.concepts import cluster, lexical_vectors, silhouette
+from explainers.prompted.pattern_llm import shortened
 from explainers.prompted.quantiles import mixed
 from explainers.registry import ExplainerError
 from explainers.rules.evaluate import RulePredictor
-from explainers.rules.language import parse_rule
+from explainers.rules.language import format_rule, parse_rule
 from explainers.types import Evidence, Explanation, NullRecorder
 from tools.heads import EdgeProfile
 from tools.lenses import Promotion
@@ -457,21 +458,55 @@ def test_texts_where_the_rule_errs_are_shown(kit: LlmKit, says: Any, evidence_of
     assert all(" cat" in text and "«" not in text for text in wrong)
 
 
-def test_a_long_rule_is_shown_in_part_and_kept_whole(kit: LlmKit, says: Any, evidence_of: EvidenceOf) -> None:
-    rng = np.random.default_rng(5)
-    words = ["".join(rng.choice(list("abcdefghijklmnop"), 5)) for _ in range(300)]
-    contexts = [["<s>", *(f" {words[(7 * c + 5 * i) % 300]}" for i in range(30)), " x", " y"] for c in range(120)]
-    active = {f" {word}" for word in words[::2]}
-    evidence = evidence_of(lambda pieces, at: float(pieces[at] in active), contexts=contexts)
+def test_a_long_rule_is_shown_in_part_and_kept_whole(
+    kit: LlmKit, says: Any, evidence_of: EvidenceOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("explainers.prompted.pattern_llm.MOST_CHARACTERS", 40)
+    pets = {" cat": 2.0, " dog": 2.0, " bird": 2.0, " king": 2.0, " stone": 2.0, " apple": 2.0}
     says.answer["rule"] = "keep"
+    evidence = evidence_of(lambda pieces, at: pets.get(pieces[at], 0.0))
     (found,) = explain("pattern-llm", kit, evidence)
     shown = says.user.partition("\nRULE\n")[2].partition("\n\n")[0]
-    assert len(shown) <= 1250
+    whole = parse_rule(str(found.rule))
     assert "The rule below is shown without " in says.user
-    assert parse_rule(shown).n_members < parse_rule(str(found.rule)).n_members
+    assert parse_rule(shown).n_members < whole.n_members
     says.answer["rule"] = shown
     assert explain("pattern-llm", kit, evidence)[0].rule == found.rule
 
 
+def test_what_is_shown_of_a_rule_fits() -> None:
+    members = ", ".join(json.dumps(f" word{i}") for i in range(500))
+    rule = parse_rule("rule v1\n" + f"1 if token in {{{members}}} and before[1] is upper\n" * 30 + "else 0")
+    part = shortened(rule)
+    assert len(format_rule(part)) <= 1200
+    assert len(part.clauses) == 10
+    assert all(len(clause.literals) == 2 for clause in part.clauses)
+    small = parse_rule(RULE)
+    assert shortened(small) == small
+    assert shortened(parse_rule("rule v1\nelse 0")).clauses == ()
+
+
 def test_tokens_in_lists_are_quoted_so_that_they_can_be_told_apart() -> None:
     assert quoted([" a", '"', "\\", "\n", " a"]) == r'" a", "\"", "\\", "⏎"'
+
+
+@pytest.mark.parametrize("name", ["quantiles", "contrastive", "pairs", "concepts", "input-output", "pattern-llm"])
+def test_a_competent_model_finds_what_the_unit_does(name: str, llm_kit: LlmKit, evidence_of: EvidenceOf) -> None:
+    """Over the real client and a server that knows nothing but the prompt."""
+    evidence = evidence_of(lambda pieces, at: 4.0 * (pieces[at] in (" cat", " king")))
+    (found, *_) = explain(name, llm_kit, evidence)
+    assert '" cat"' in found.input_half or '"cat"' in found.input_half
+    assert found.rule is not None
+    contexts, positions = evidence.refine.panel_index
+    predicted = RulePredictor(parse_rule(found.rule)).predict(evidence.refine.texts, contexts, positions)
+    np.testing.assert_array_equal(predicted > 0.5, evidence.refine.panel_matrix([evidence.unit])[0] > 0.5)
+
+
+def test_the_same_answers_give_the_same_explanations(
+    llm_kit: LlmKit, llm_account: Any, evidence_of: EvidenceOf
+) -> None:
+    first = explain("quantiles", llm_kit, evidence_of(cat), n=2)
+    spent = len([call for call in llm_account.calls if not call.cached])
+    assert explain("quantiles", llm_kit, evidence_of(cat), n=2) == first
+    assert len([call for call in llm_account.calls if not call.cached]) == spent == 2
+    assert {call.purpose for call in llm_account.calls} == {"explain"}
