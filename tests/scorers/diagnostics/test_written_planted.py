@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
+from explainers.llm.kit import LlmKit
 from explainers.llm.types import AnswerError, LlmError, Request, SpentError
 from scorers.diagnostics import DIAGNOSTICS, Claim
 from scorers.diagnostics.written import LONGEST, encoded, natural_texts, read, write
@@ -16,6 +18,7 @@ from scorers.simulation import held_out
 from scorers.types import Score, ScoreSet
 from scorers.windows import draw_windows
 from tests.scorers.diagnostics.bench import FakeLlm, Planted, failing, make_planted, section
+from tools.planted import TokenIn
 from tools.types import UnitId
 from tools.units import unit_activations
 
@@ -292,3 +295,25 @@ def test_a_description_that_gives_orders_stays_in_its_line(planted: Planted) -> 
             assert lines.count("QUESTION") == 1
             assert lines.count("TEXTS") <= 1
             assert section(request.messages[1].content, "DESCRIPTION") == [" ".join(hostile.split())]
+
+
+def test_a_served_model_is_asked_and_paid_for(planted: Planted, llm_kit: LlmKit) -> None:
+    truth = planted.of_family("token set")
+    (case,) = truth.cases
+    assert isinstance(case.when, TokenIn)
+    words = "the words " + ", ".join(json.dumps(token) for token in case.when.tokens)
+    claim = planted.claim(truth, words)
+    scores = [
+        score for name in (*WRITTEN, "rated") for score in DIAGNOSTICS.get(name)(claim, planted.setting(kit=llm_kit))
+    ]
+    for score in scores:
+        assert score.value is not None, score.reason
+        assert score.value > 0.3
+        assert score.unparseable == 0
+    # What clarity has paid for costs generative accuracy nothing, and input success only its silent texts.
+    tokens = {score.metric: score.cost["tokens"] for score in scores}
+    assert tokens["generative_accuracy"] == 0
+    assert tokens["clarity"] > tokens["input_success"] / 2 > 0
+    assert tokens["purity"] > 1000
+    written = [score for score in scores if score.scorer != "rated"]
+    assert all(score.cost["subject_tokens"] > 100 for score in written)
