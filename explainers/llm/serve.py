@@ -99,6 +99,9 @@ class VllmServer:
     ) -> None:  # fmt: skip
         if not is_loopback(host) and not key:
             raise ServeError(f"A server at {host} can be reached by others, and so needs a key.")
+        ours = [flag for flag in ("--host", "--port", "--served-model-name", "--model") if _given(flag, extra)]
+        if ours:
+            raise ServeError(f"{ours[0]} is set by this command's own options, not among those for vLLM.")
         self.vllm: Vllm = find_vllm(python)
         self._reserved = _reserve(host, port)
         self.wanted = Wanted(
@@ -283,6 +286,10 @@ class VllmServer:
         told = "The end of its log:" if shown else "It wrote nothing."
         where = [f"All of it: {self._log}"] if isinstance(self._log, Path) else []
         return "\n".join([head + told, *(f"  {line[:300]}" for line in shown), *([remedy] if remedy else []), *where])
+
+
+def _given(flag: str, options: Sequence[str]) -> bool:
+    return any(option == flag or option.startswith(f"{flag}=") for option in options)
 
 
 def _plain(line: str) -> str:

@@ -277,6 +277,12 @@ def test_an_open_address_needs_a_key(model: Path) -> None:
         VllmServer(str(model), host="0.0.0.0")
 
 
+@pytest.mark.usefixtures("fake")
+def test_options_that_would_hide_the_server_are_refused(model: Path) -> None:
+    with pytest.raises(ServeError, match="--port is set by"):
+        VllmServer(str(model), extra=("--dtype", "auto", "--port=9"))
+
+
 def test_an_interpreter_without_vllm_says_how_to_get_it(fake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FAKE_HAS", "{}")
     with pytest.raises(ServeError, match="pip install vllm"):

@@ -5,7 +5,11 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,17 +26,19 @@ from explainers.llm.serve import VllmServer
 from explainers.llm.types import CallError, LlmError, MemoryAccount, Message, Request
 from explainers.llm.vllm_command import PYTHON
 from explainers.prompted import forms
+from tests.agent.test_llm_campaign import assert_all_ended, assert_nothing_is_made_up, rows
 from tests.explainers.llm.chat_model import CONTEXT, make_chat_model
 
 pytestmark = [
     pytest.mark.vllm,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(1800),
     pytest.mark.skipif(not os.environ.get(PYTHON), reason=f"{PYTHON} names no interpreter with vLLM; see `make vllm`"),
 ]
 FORMS = [
     forms.Described, forms.DescribedConcepts, forms.Marks, forms.Levels, forms.Judged, forms.Odd, forms.Rated,
     forms.Written,
 ]  # fmt: skip
+ROOT = Path(__file__).resolve().parents[3]
 SENTINEL = "the heron stood in the reeds"
 
 
@@ -212,3 +218,25 @@ def test_a_model_that_cannot_be_served_says_why(folder: Path, tmp_path: Path) ->
         pass
     assert "NoSuchModel" in str(error.value) or "Error" in str(error.value)
     assert str(tmp_path / "vllm.log") in str(error.value)
+
+
+def test_a_campaign_on_random_weights_runs_to_its_end(folder: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "neurogloss", "--home", str(tmp_path), "campaign", "run", "--name", "random",
+        "--subject", "pycode", "--corpus", "stdlib:", "--corpus-limit", "100", "--max-tokens", "100000",
+        "--units", "mlp:2:0-19", "--explainer", f"vllm:{folder}", "--yes", "--json",
+    ]  # fmt: skip
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1500)
+    assert ran.returncode == 0, ran.stderr
+    assert json.loads(ran.stdout)["summary"]["status"] == "done"
+    database = tmp_path / "neurogloss.db"
+    assert_all_ended(database, 20)
+    assert_nothing_is_made_up(database)
+    calls = rows(database, "SELECT status, error, prompt_tokens FROM llm_calls")
+    assert calls
+    assert all(call["error"] for call in calls if call["status"] == "failed")
+    assert all(call["prompt_tokens"] > 0 for call in calls if call["status"] == "done")
+    (log,) = (tmp_path / "logs").glob("*.log")
+    pid = re.search(r"Started server process \[(\d+)\]", log.read_text())
+    assert pid is not None
+    assert not Path(f"/proc/{pid[1]}").exists()  # stopped with the campaign
