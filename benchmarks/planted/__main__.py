@@ -27,7 +27,7 @@ from benchmarks.planted.run import FRESH_TOKENS, Trial
 from benchmarks.planted.sequential import Pair, compare_scoring, score_view, summarise_pairs
 from benchmarks.planted.summary import Run, faults, summarise
 from benchmarks.planted.tables import render, render_sequential
-from explainers.registry import names
+from explainers.registry import names, needs_llm
 from tools.errors import NeuroglossError
 from tools.planted import planted_spec
 
@@ -44,6 +44,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=1, help="so many subjects, with seeds from the subject's own on")
     parser.add_argument("--sample", type=int, metavar="N", help="measure only N tails of each family")
     parser.add_argument("--fresh-tokens", type=int, default=FRESH_TOKENS, help="fresh text to measure on")
+    parser.add_argument("--llm", action="append", metavar="ENDPOINT",
+                        help="vllm:MODEL or openai:MODEL@URL, for explainers that ask a language model")  # fmt: skip
     parser.add_argument("--workers", type=int, default=1, help="investigations at once")
     parser.add_argument(
         "--sequential", action="store_true", help="score each explainer's claims sequentially as well, and compare"
@@ -61,6 +63,10 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         print(f"There is no explainer '{unknown[0]}'. There are: {', '.join(names())}.", file=sys.stderr)
         return 2
+    asking = [name for name in explainers if needs_llm(name)]
+    if asking and not args.llm:
+        print(f"The explainer '{asking[0]}' asks a language model: name one with --llm.", file=sys.stderr)
+        return 2
     runs: dict[str, list[Run]] = {name: [] for name in explainers}
     pairs: list[Pair] = []
     try:
@@ -72,14 +78,14 @@ def main(argv: list[str] | None = None) -> int:
                 began = time.perf_counter()
                 trial = Trial(
                     replace(first, seed=seed), home, per_family=args.sample, fresh_tokens=args.fresh_tokens,
-                    settings={"workers": args.workers},
+                    settings={"workers": args.workers}, endpoints=args.llm or (),
                 )  # fmt: skip
                 tell(f"{trial.spec.text}: {len(trial.truths)} tails, {time.perf_counter() - began:.0f} s to build")
                 for name in explainers:
                     run, claims, ended, made = trial.run(name)
                     runs[name].append(run)
                     tell(f"{trial.spec.text}: {name} took {run.seconds:.0f} s")
-                    if args.sequential and ended.index is not None:
+                    if args.sequential and ended.index is not None and name not in asking:
                         view = score_view(Path(ended.index))
                         pairs += compare_scoring(claims, run.marks, made, view, seed=seed, tell=tell)
     except NeuroglossError as error:

@@ -9,13 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import store
-from agent import CampaignSpec, run_campaign
+from agent import CampaignSpec, Observer, run_campaign
+from agent.llm import make_explainer, open_kit
 from agent.progress import Summary
 from benchmarks.planted import references  # noqa: F401  (registers them)
 from benchmarks.planted.claims import Claim, read_claims
 from benchmarks.planted.measure import Ground, measure
 from benchmarks.planted.summary import Run
-from explainers.registry import get as get_explainer
+from explainers.llm.accounts import charged_to
+from explainers.llm.budget import Spent
+from explainers.llm.types import MemoryAccount
+from explainers.registry import needs_llm
 from explainers.types import Explainer
 from tools.planted import PlantedSpec, UnitTruth, build, load_truth
 from tools.subject import Subject, load_subject
@@ -64,6 +68,7 @@ class Trial:
         fresh_tokens: Tokens of fresh text to measure on.
         documents: Of the campaigns' corpus; None for the corpus's own number.
         settings: Further settings of the campaigns, by name.
+        endpoints: Of the language model, for explainers that ask one.
     """
 
     def __init__(
@@ -75,9 +80,10 @@ class Trial:
         fresh_tokens: int = FRESH_TOKENS,
         documents: int | None = None,
         settings: dict[str, Any] | None = None,
+        endpoints: Sequence[str] = (),
     ):
         self.spec, self.home = spec, home
-        self.settings = settings or {}
+        self.settings, self.endpoints = settings or {}, list(endpoints)
         self.corpus = spec.text if documents is None else f"{spec.text},docs={documents}"
         self.folder = build(spec)
         self.truths = sampled(list(load_truth(self.folder).values()), per_family)
@@ -92,7 +98,8 @@ class Trial:
         return CampaignSpec.model_validate({
             "name": f"{explainer} on {self.spec.text}", "subject": self.spec.text, "corpus": self.corpus,
             "units": patterns(self.truths), "explainer": explainer, "device": "cpu",
-            "explainer_options": options_of(explainer, self.folder), **self.settings,
+            "explainer_options": options_of(explainer, self.folder),
+            "llm": {"endpoints": self.endpoints} if needs_llm(explainer) else None, **self.settings,
         })  # fmt: skip
 
     def run(self, explainer: str) -> tuple[Run, list[Claim], Summary, Explainer]:
@@ -104,8 +111,13 @@ class Trial:
             seconds = time.perf_counter() - began
             assert summary is not None, "there was no one to say no"
             claims = read_claims(db, spec.title)
-        made = get_explainer(explainer, **options_of(explainer, self.folder))
-        marks = measure(self.ground, claims, made)
+        # What a language model is asked here is not the campaign's: it is charged to nobody.
+        with (
+            charged_to(MemoryAccount()),
+            open_kit(spec, self.subject, spent=Spent(), logs=self.home / "logs", told=Observer()) as kit,
+        ):
+            made = make_explainer(spec, kit)
+            marks = measure(self.ground, claims, made)
         run = Run(
             explainer=explainer,
             subject=self.spec.text,
