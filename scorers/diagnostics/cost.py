@@ -31,17 +31,17 @@ class Bill:
         return self._account.known(request_hash) if self._account else None
 
     def record(self, call: Call) -> None:
-        """Keeps the call in the account. One whose answer was known already counts like any other: a score costs the
-        same whether it is computed once or replayed."""
+        """Keeps the call in the account. One whose answer was known already was paid for elsewhere."""
         if self._account:
             self._account.record(call)
-        with self._lock:
-            self.calls += 1
-            self.tokens += call.usage.prompt_tokens + call.usage.completion_tokens
+        if not call.cached:
+            with self._lock:
+                self.calls += 1
+                self.tokens += call.usage.prompt_tokens + call.usage.completion_tokens
 
     @property
     def cost(self) -> Mapping[str, float]:
-        """'calls' and 'tokens' (prompts and answers), as far as the account was told of them."""
+        """'calls' that were made and 'tokens' (of prompts and answers), as far as there is an account."""
         return {"calls": float(self.calls), "tokens": float(self.tokens)} if self._account else {}
 
 

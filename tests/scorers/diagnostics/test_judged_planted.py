@@ -138,6 +138,9 @@ def test_diagnostics_run_through_a_real_client_and_cost_what_the_server_billed(
             assert score.unparseable == 0
             assert score.cost["calls"] == spent.answers - before.answers
             assert score.cost["tokens"] == tokens
+    again = DIAGNOSTICS.get("detection")(claim, given)
+    assert [score.value for score in again] == [found[score.metric].value for score in again]
+    assert all(score.cost["calls"] == score.cost["tokens"] == 0 for score in again)
     assert found["detection_balanced_accuracy"].value == pytest.approx(1, abs=0.1)
     assert found["fuzzing_balanced_accuracy"].value == pytest.approx(1, abs=0.1)
     assert found["embedding_auroc"].value > 0.8
