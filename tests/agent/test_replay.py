@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import store
 from agent import load_spec, run_campaign
 from agent.replay import Replayed, replay_campaign
 from store import schema
+from tests.serving import Faults, ProgrammableServer
 
 Replay = Callable[..., Replayed | None]
 
@@ -83,3 +85,62 @@ def test_a_replay_can_be_stopped(replay: Replay) -> None:
     stop = threading.Event()
     stop.set()
     assert replay(stop=stop) is None
+
+
+@pytest.fixture(scope="module")
+def asked(
+    tiny: dict[str, Any], tiny_home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[dict[str, Any], Path]:
+    """A campaign that asked a language model which misbehaved now and then, and its database. The model is gone."""
+    path = tmp_path_factory.mktemp("asked") / "ng.db"
+    with ProgrammableServer(faults=Faults(0.15, kinds=("truncated", "refusal", "500", "reset"), seed=3)) as server:
+        endpoint = f"openai:{server.model}@{server.url}"
+        settings = {
+            **tiny, "units": ["mlp:1:0-2"], "controls": 0.3, "workers": 3, "diagnostics": ["detection"],
+            "llm": {"endpoints": endpoint, "timeout": 5.0, "price": {"prompt": 1.0, "completion": 2.0}},
+        }  # fmt: skip
+        summary = run_campaign(load_spec(None, settings), db=path, home=tiny_home)
+    assert summary is not None
+    assert summary.status == "done"
+    return settings, path
+
+
+@pytest.mark.slow
+def test_language_models_are_not_needed_twice(
+    asked: tuple[dict[str, Any], Path], tmp_path: Path, tiny_home: Path
+) -> None:
+    out = tmp_path / "again.db"
+    with store.open_database(asked[1]) as source:
+        found = replay_campaign(source, "tiny", home=tiny_home, out=out)
+        assert found is not None
+        assert found.differences == []
+        [before] = store.llm_costs(source, "tiny", ())
+    with store.open_database(out) as db:
+        after = store.progress(db, store.get_campaign(db, "tiny").id)
+    assert before.tokens > 0
+    # What an attempt asked that failed, and was followed by another, is not asked again.
+    assert 20 < found.answers <= before.calls + before.known
+    assert (after.llm_calls, after.tokens) == (0, 0)
+    assert not after.dollars
+
+
+@pytest.mark.slow
+def test_a_campaign_that_was_killed_says_what_one_says_that_ran_through(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    with ProgrammableServer(latency=0.02) as server:
+        llm = {"endpoints": f"openai:{server.model}@{server.url}"}
+        changes = {"units": ["mlp:1:0"], "controls": 0.0, "llm": llm}
+        assert start(tmp_path / "through.db", **changes).end()["status"] == "done"
+        all_of_it = len(server.requests)
+        process = start(tmp_path / "killed.db", **changes)
+        while len(server.requests) < 1.5 * all_of_it and process.process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+        assert start(tmp_path / "killed.db", **changes).end()["status"] == "done"
+    with store.open_database(tmp_path / "through.db") as through, store.open_database(tmp_path / "killed.db") as killed:
+        contents = [store.campaign_content(db, "tiny") for db in (through, killed)]
+        assert store.differences(*contents) == []
+        assert contents[0]["investigations"]
+        one, other = (store.llm_costs(db, "tiny", ())[0] for db in (through, killed))
+        assert one.calls + one.known == other.calls + other.known
