@@ -7,6 +7,9 @@ rated 2 by activation. FADE draws a tenth of its samples from the top and counts
 counts by its weight, so that both are at the corpus's prevalence. For purity that is decisive: by chance it is the
 share of the corpus that is rated 2.
 
+Average precision over a hundred windows is a little too high where it is low: for ratings at random, by 0.035 at a
+prevalence of 10 %, and its interval then covers the truth in 91 % of draws instead of 95 %. Elsewhere both are right.
+
 A window without a rating, or with several that differ, counts as wrong: as rated 2 where the unit is silent, as rated 0
 where it is active. The interval resamples documents; the null gives windows the ratings
 of other windows.
