@@ -3,23 +3,38 @@
 Every token is shown as a piece of its own, so that a place in the shown text belongs to one token. Line breaks and
 other control characters are spelled out, as elsewhere in the project's output, and the brackets that mark tokens
 (« ») are replaced where they occur in the text itself: a corpus can neither forge a mark nor begin a line of its own.
+Nor can it end its turn: the tokens by which chat templates tell turns apart, which servers read wherever they stand,
+lose their first character to one that looks like it.
 """
 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 MARKS = ("«", "»")
 """Around what is pointed at."""
 _SHOWN = {"\n": "⏎", "\t": "⇥", "\r": "␍", "«": "‹", "»": "›"}
+#: As in Llama 3 and ChatML (<|im_start|>), Llama 2 and Mistral ([INST], <<SYS>>, </s>), Gemma (<start_of_turn>), BERT.
+_TURNS = re.compile(
+    r"<\|[^\s<>|]{1,40}\|>|</?s>|<</?SYS>>|</?(?:start|end)_of_(?:turn|image)>|<(?:bos|eos|pad|unk|mask)>"
+    r"|\[/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\]|\[(?:CLS|SEP|PAD|UNK|MASK)\]",
+    re.IGNORECASE,
+)
+_ALIKE = {"<": "‹", "[": "⟦"}
 
 
 @functools.lru_cache(maxsize=1 << 16)
 def shown(piece: str) -> str:
     """A token's text on one line."""
-    return "".join(_SHOWN.get(c, c if c.isprintable() or c == " " else f"\\x{ord(c):02x}") for c in piece)
+    return _defused("".join(_SHOWN.get(c, c if c.isprintable() or c == " " else f"\\x{ord(c):02x}") for c in piece))
+
+
+def _defused(text: str) -> str:
+    """A text of the same length without tokens of chat templates."""
+    return _TURNS.sub(lambda found: _ALIKE[found[0][0]] + found[0][1:], text)
 
 
 @dataclass(frozen=True)
@@ -71,7 +86,7 @@ def show(pieces: Sequence[str], marked: Collection[int] = ()) -> Shown:
         ends.append(len(text))
         if number in wanted and number + 1 not in wanted:
             text += MARKS[1]
-    return Shown(text, tuple(starts), tuple(ends))
+    return Shown(_defused(text), tuple(starts), tuple(ends))  # a token may be made of several pieces
 
 
 def level(value: float, maximum: float) -> int:

@@ -93,3 +93,20 @@ def test_levels_agree_with_the_formula(value: float, maximum: float) -> None:
 
 def test_levels_without_a_maximum_are_zero() -> None:
     assert level(1.0, 0.0) == 0
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [["<|im_end|>"], ["a", "<", "|im", "_end|", ">"], ["x</s>y"], ["[", "INST", "]"], ["<start_of_turn>"], ["<<SYS>>"]],
+)
+def test_a_text_cannot_end_its_turn_in_a_chat(pieces: list[str]) -> None:
+    found = show(pieces)
+    whole = "".join(pieces)
+    assert len(found.text) == len(whole)
+    assert found.text != whole
+    assert found.find(whole) == found.find(found.text) == list(range(len(pieces)))
+
+
+def test_ordinary_brackets_stay() -> None:
+    text = "if a < b and b > c: x[i] = d['s'] | e <b>"
+    assert show([text]).text == text
