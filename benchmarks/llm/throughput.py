@@ -6,12 +6,15 @@ from being busy is on this side.
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from benchmarks.llm.campaign import run, settings
 from benchmarks.llm.memory import MOST_GROWTH, Memory, growth
 from explainers.llm.accounts import charged_to
 from explainers.llm.client import LlmClient
@@ -86,6 +89,48 @@ def measure_client(*, askers: int, each: int, batch: int, concurrency: int, late
         "ideal": account.calls * latency / concurrency / seconds, "most_in_flight": billed["most_in_flight"],
         "exact": account.tokens == billed["prompt_tokens"] + billed["completion_tokens"],
         "concurrency": concurrency, "latency": latency, **memory_figures(memory.samples),
+    }  # fmt: skip
+
+
+def measure_campaign(
+    *, units: tuple[str, ...], sample: int | None, concurrency: int, workers: int, latency: float, max_tokens: int,
+    home: Path | None = None, **changes: Any,
+) -> dict[str, Any]:  # fmt: skip
+    """A whole campaign on the built-in model: its steps, its ledger and its client.
+
+    Args:
+        units: Patterns of units.
+        sample: Units of each group; None: all.
+        concurrency: Calls in flight at most.
+        workers: Investigations at once.
+        latency: Seconds that the server takes for an answer.
+        max_tokens: Of the corpus, for the index.
+        home: Where to keep the index and the database; None: nowhere.
+        changes: Further settings of the campaign.
+    """
+    memory: list[Memory] = []
+
+    def begun(pid: int) -> None:
+        memory.append(Memory(pid).__enter__())
+
+    with tempfile.TemporaryDirectory() as folder, server_process(latency) as server:
+        spec = settings(
+            server.url, units=units, sample=sample, max_tokens=max_tokens, workers=workers,
+            llm={"concurrency": concurrency}, controls=0.0, **changes,
+        )  # fmt: skip
+        database = Path(tempfile.mkdtemp(dir=home or folder)) / "campaign.db"
+        ended = run(spec, database, home or Path(folder), begun)
+        billed = server.stats()
+        for one in memory:
+            one.__exit__()
+    tally, calls = ended.summary["tally"], ended.client["calls"]
+    used = ended.summary["spent"].get("llm_tokens")
+    return {
+        "what": "campaign", "units": tally["total"], "status": {key: tally[key] for key in ("done", "failed")},
+        "calls": calls, "seconds": ended.seconds, "busy": ended.client["busy"], "workers": workers,
+        "ideal": calls * latency / concurrency / ended.seconds, "most_in_flight": billed["most_in_flight"],
+        "exact": used is None or used == billed["prompt_tokens"] + billed["completion_tokens"],
+        "concurrency": concurrency, "latency": latency, **memory_figures(memory[0].samples if memory else []),
     }  # fmt: skip
 
 

@@ -107,6 +107,7 @@ def test_describes_units_with_a_language_model(run: Run, llm_server: Programmabl
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_hundred_units_under_faults_end_with_exact_cost_and_nothing_made_up(
     run: Run, llm_server: ProgrammableServer, database: Path
 ) -> None:
@@ -162,6 +163,7 @@ def test_an_endpoint_that_dies_stops_the_campaign_and_it_goes_on_later(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_killed_campaign_goes_on_and_pays_for_nothing_twice(
     start: Callable[..., Any], llm_server: ProgrammableServer, database: Path
 ) -> None:
