@@ -11,6 +11,7 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 CONTEXT = 16_384
 """Tokens. Prompts are long in tokens where there are but 512 different ones."""
+LOUDER = 2.5
 _TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>\n{{ message['content'] }}<|end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
@@ -41,6 +42,11 @@ def make_chat_model(folder: Path, seed: int = 0) -> Path:
         vocab_size=len(fast), hidden_size=128, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=2, max_position_embeddings=CONTEXT, bos_token_id=0, eos_token_id=0, pad_token_id=1,
     )  # fmt: skip
-    LlamaForCausalLM(config).save_pretrained(folder)
+    model = LlamaForCausalLM(config)
+    with torch.no_grad():
+        # Random weights seldom end a text. With louder quotation marks some answers are done before their limit.
+        quoting = [number for text, number in fast.get_vocab().items() if '"' in text]
+        model.lm_head.weight[quoting] *= LOUDER
+    model.save_pretrained(folder)
     fast.save_pretrained(folder)
     return folder

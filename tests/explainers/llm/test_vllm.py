@@ -232,7 +232,7 @@ def test_a_campaign_on_random_weights_runs_to_its_end(folder: Path, tmp_path: Pa
     database = tmp_path / "neurogloss.db"
     assert_all_ended(database, 20)
     assert_nothing_is_made_up(database)
-    calls = rows(database, "SELECT status, error, prompt_tokens FROM llm_calls")
+    calls = rows(database, "SELECT status, error, prompt_tokens FROM llm_calls WHERE NOT cached")
     assert calls
     assert all(call["error"] for call in calls if call["status"] == "failed")
     assert all(call["prompt_tokens"] > 0 for call in calls if call["status"] == "done")
