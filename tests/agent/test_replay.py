@@ -140,7 +140,7 @@ def test_a_campaign_that_was_killed_says_what_one_says_that_ran_through(
         assert start(tmp_path / "killed.db", **changes).end()["status"] == "done"
     with store.open_database(tmp_path / "through.db") as through, store.open_database(tmp_path / "killed.db") as killed:
         contents = [store.campaign_content(db, "tiny") for db in (through, killed)]
-        assert store.differences(*contents) == []
+        assert store.differences(contents[0], contents[1]) == []
         assert contents[0]["investigations"]
         one, other = (store.llm_costs(db, "tiny", ())[0] for db in (through, killed))
         assert one.calls + one.known == other.calls + other.known
