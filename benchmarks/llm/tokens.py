@@ -90,16 +90,20 @@ def render(found: dict[str, Any]) -> str:
     for group in found["groups"]:
         cacheable = group["cacheable"] / group["prompt"] if group["prompt"] else None
         rows.append(_row(f"{group['purpose']} ({group['asker']})", group["calls"], group["claims"], group, cacheable))
-    for name, key in (("default: description and score", "default"), ("as published", "compared"), ("all", "all")):
+    for name, key in (
+        ("default: description and score", "default"),
+        ("explain, detection, fuzzing", "compared"),
+        ("all", "all"),
+    ):
         rows.append(_row(name, found[key]["calls"], found["claims"], found[key], found[key]["cacheable"]))
     published = [f"{PUBLISHED:,}", f"{PUBLISHED_CACHEABLE:.0%}"]
-    rows.append(["published: one-shot, detection, fuzzing", "", "", "", "", *published])
+    rows.append(["published (one-shot, both)", "", "", "", "", *published])
     return "\n".join(table(["tokens per description", "calls", "claims", "prompt", "answer", "sum", "cached"], rows))
 
 
 def _row(name: str, calls: int, claims: int, of: dict[str, Any], cacheable: float | None) -> list[str]:
     each = [f"{of[key] / claims:,.0f}" if claims else "-" for key in ("prompt", "completion")]
     return [
-        name[:39], f"{calls:,}", f"{claims:,}", *each, f"{of['per_description'] or 0:,.0f}",
+        name[:32], f"{calls:,}", f"{claims:,}", *each, f"{of['per_description'] or 0:,.0f}",
         "-" if cacheable is None else f"{cacheable:.0%}",
     ]  # fmt: skip
