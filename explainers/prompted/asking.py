@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+import numpy as np
 from pydantic import BaseModel
 
 from explainers.llm import show
@@ -141,10 +142,19 @@ class Prompted(abc.ABC):
                 "examples": len(gathered.shown),
                 "scale": gathered.scale,
                 "threshold": evidence.threshold,
+                "density": density(evidence),
                 **gathered.details,
                 **rule.details,
             },
         )
+
+
+def density(evidence: Evidence) -> float:
+    """Share of explore's tokens on which the tail is active, to three digits."""
+    sample = evidence.explore.sample(evidence.unit)
+    total = float(sample.weights.sum(dtype=np.float64))
+    active = evidence.sign * sample.values > evidence.threshold
+    return float(f"{sample.weights[active].sum(dtype=np.float64) / total:.3g}") if total else 0.0
 
 
 def evidence_variables(evidence: Evidence, active: Sequence[Excerpt], silent: Sequence[Excerpt] = ()) -> dict[str, Any]:

@@ -17,6 +17,7 @@ definition for a unit whose strongest examples are as strong as its 99.95th perc
 from __future__ import annotations
 
 import abc
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, TypeVar
@@ -33,6 +34,9 @@ WINDOW: Final = 32
 """Positions asked about together; a block of the index."""
 LEFT: Final = 8
 """Tokens before them that are shown."""
+
+DENSE: Final = 0.1
+"""Share of tokens beyond which a unit fires too often for its tokens to be quoted one by one."""
 
 T = TypeVar("T")
 
@@ -76,7 +80,7 @@ def stated(explanation: Explanation) -> str:
     parts = [f"{explanation.label}.", explanation.input_half]
     if explanation.exceptions:
         parts.append(f"Exceptions: {explanation.exceptions}")
-    return " ".join(" ".join(parts).split())
+    return re.sub(r"\s*[\r\n]+\s*", " ", " ".join(parts).strip())
 
 
 class LlmPredictor(abc.ABC):
@@ -146,7 +150,8 @@ class LlmPredictor(abc.ABC):
 def predictor_for(kit: LlmKit, explanation: Explanation) -> Predictor:
     """The predictor that stands for a description in words, as `kit.predictor` wants it.
 
-    'simulation' needs an endpoint that tells the probabilities of a prompt's tokens; with any other it is 'levels'.
+    'simulation' needs an endpoint that tells the probabilities of a prompt's tokens; with any other it is 'levels'. So
+    are 'marks' of a unit that fires on more than `DENSE` of the tokens, as heads do (`details["density"]`).
 
     Raises:
         LlmError: There is no such predictor, or the description does not say how strong its unit gets.
@@ -162,6 +167,7 @@ def predictor_for(kit: LlmKit, explanation: Explanation) -> Predictor:
     if kit.predictor not in kinds:
         raise LlmError(f"There is no predictor '{kit.predictor}'. Known: {', '.join(sorted(kinds))}.")
     kind = kinds[kit.predictor]
-    if kind is SimulationPredictor and not kit.llm.abilities.prompt_logprobs:
+    dense = explanation.details.get("density", 0.0) > DENSE
+    if (kind is SimulationPredictor and not kit.llm.abilities.prompt_logprobs) or (kind is MarksPredictor and dense):
         kind = LevelsPredictor
     return kind(kit, explanation)

@@ -391,3 +391,18 @@ def test_tokens_of_a_real_tokenizer_are_found(bos: bool, tiny_gpt2_folder: Any) 
     assert predict(Fake(reads=read), "simulation", context=8, at=range(1, 13)) == pytest.approx(
         np.full(12, 5.0 / 3)
     )  # fmt: skip
+
+
+def test_a_unit_that_fires_often_is_not_quoted_token_by_token() -> None:
+    def name(predictor: str, density: float) -> str:
+        details = {**EXPLANATION.details, "density": density}
+        return predictor_for(kit(Fake(), predictor), replace(EXPLANATION, details=details)).name
+
+    assert name("marks", 0.02) == "marks:fake"
+    assert name("marks", 0.4) == "levels:fake"
+    assert name("simulation", 0.4) == "simulation:fake"
+
+
+def test_spaces_of_quoted_tokens_stay() -> None:
+    indented = replace(EXPLANATION, input_half='Fires on "⏎        ".\nAnd more.', exceptions=None)
+    assert stated(indented) == 'endings. Fires on "⏎        ". And more.'
