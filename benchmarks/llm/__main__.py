@@ -81,7 +81,7 @@ def measure(args: argparse.Namespace) -> tuple[object, str]:
         )  # fmt: skip
     else:
         found = throughput.measure_campaign(
-            units=("mlp:*:*",), sample=-(-args.units // 3), concurrency=args.concurrency, workers=args.workers,
+            units=("mlp:*:*",), sample=-(-args.units // 4), concurrency=args.concurrency, workers=args.workers,
             latency=args.latency, max_tokens=args.max_tokens, home=args.home,
         )  # fmt: skip
     return found, throughput.render(found)
