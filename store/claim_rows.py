@@ -73,8 +73,6 @@ class ClaimRow:
     tokens: int
     """Of language-model calls."""
     details: Json
-    beside: tuple[ClaimScore, ...] = ()
-    """Further scores of a metric that `scores` has by another predictor: a rule's beside those of the words."""
 
     @property
     def tested(self) -> bool:

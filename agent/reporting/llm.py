@@ -13,6 +13,8 @@ from store.queries import LlmCost
 
 #: How far a description's words and its rule agree about where the unit is active.
 AGREEMENT = "rule_agreement"
+#: What a rule that stands beside words reaches by itself.
+RULE_F1 = "rule_f1"
 #: Words and rule are said to agree from here on.
 AGREE = 0.8
 #: Level below which a diagnostic's p-value is counted.
@@ -170,7 +172,7 @@ def _agreement(claims: Sequence[ClaimRow], costs: Sequence[LlmCost]) -> RuleAgre
         median=statistics.median(values),
         agreeing=sum(value >= AGREE for value in values),
         words_f1=_median(claim.scores.get(HEADLINE) for claim, _ in both),
-        rule_f1=_median(one for claim, _ in both for one in claim.beside if one.metric == HEADLINE),
+        rule_f1=_median(claim.scores.get(RULE_F1) for claim, _ in both),
         tokens=sum(row.tokens for row in rows),
         dollars=_money(rows),
     )

@@ -13,16 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from neurogloss.render.histogram import histogram
-from neurogloss.render.tables import facts, simple_table
+from neurogloss.render.scores import scores_table
+from neurogloss.render.tables import facts
 from neurogloss.render.text import (
     clean,
     count,
     duration,
     fit,
-    interval,
     money,
     number,
-    probability,
     score,
     share,
     verbatim,
@@ -32,14 +31,13 @@ from neurogloss.render.text import (
 from neurogloss.render.tokens import keyword_line
 
 if TYPE_CHECKING:
-    from store.rows import DescriptionPage, ExampleRow, HypothesisRow, InvestigationRow, ScoreRow, UnitPage, UnitRow
+    from store.rows import DescriptionPage, ExampleRow, HypothesisRow, InvestigationRow, UnitPage, UnitRow
 
 _KINDS = {"mlp": "neuron", "head": "attention head", "sae": "dictionary latent", "dir": "direction",
           "fn": "function"}  # fmt: skip
 #: Domain of a generated function -> its inputs.
 _DOMAINS = {"numeric": "numbers", "string": "words"}
 #: Metric as stored -> as shown. Others keep their name.
-_METRICS = {"weighted_f1": "F1", "average_precision": "average precision", "pearson": "Pearson"}
 _INSET = (0, 0, 0, 2)
 _RULE_LINES = 6
 _POLARITY = {"+": "positive", "-": "negative"}
@@ -136,7 +134,7 @@ def _description(row: DescriptionPage) -> RenderableType:
     if row.rule:
         parts += [Text("rule", "dim"), Padding(_rule(row.rule), _INSET)]
     head = Text.assemble((f"{row.polarity} ", "bold"), (clean(row.label), "bold"))
-    return Group(head, Padding(Group(*parts, _scores(row.scores)), _INSET))
+    return Group(head, Padding(Group(*parts, scores_table(row.scores)), _INSET))
 
 
 def _half(name: str, text: str, word: str) -> list[RenderableType]:
@@ -149,38 +147,6 @@ def _rule(rule: str) -> Text:
     if len(lines) > _RULE_LINES:
         lines = [*lines[: _RULE_LINES - 1], f"… and {len(lines) - _RULE_LINES + 1} more lines (--json has all)"]
     return Text("\n".join(lines), "dim")
-
-
-def _scores(scores: Sequence[ScoreRow]) -> RenderableType:
-    headline = [s for s in scores if s.headline]
-    if not headline:
-        return Text("not scored", "dim")
-    table = simple_table(
-        ("on sealed text", "left"), ("value [95 %]", "left"), ("null", "right"), ("p", "right"), ("q", "right"),
-        ("tokens", "right"), ("docs", "right"),
-    )  # fmt: skip
-    for s in headline:
-        name = fit(_METRICS.get(s.metric, clean(s.metric)), 17) + ("" if s.split == "score" else f" ({s.split})")
-        table.add_row(
-            name, Text(interval(s.value, s.low, s.high), "bold"), score(s.null_mean), probability(s.p_value),
-            probability(s.q_value), count(s.n_examples), count(s.n_documents),
-        )  # fmt: skip
-    wrong = max(s.unparseable for s in headline)
-    note = [Text(f"{share(wrong)} of the predictor's answers could not be parsed and count as wrong.", "yellow")]
-    return Group(table, *(note if wrong > 0 else []), *_diagnostics(scores))
-
-
-def _diagnostics(scores: Sequence[ScoreRow]) -> list[RenderableType]:
-    """Scores that no verdict rests on, several a line, each with what chance reaches."""
-    told = []
-    for s in scores:
-        if not s.headline and s.value is not None:
-            # What another predictor reaches on a headline's metric says whose it is.
-            by = f" ({fit(clean(s.predictor.partition(':')[0]), 12)})" if s.metric in _METRICS else ""
-            chance = f" (null {score(s.null_mean)})" if s.null_mean is not None else ""
-            name = _METRICS.get(s.metric, clean(s.metric).replace("_", " "))
-            told.append(f"{fit(name, 36)}{by} {score(s.value)}{chance}")
-    return [Text("beside them  ", "dim").append(", ".join(told), "not dim")] if told else []
 
 
 def _others(rows: Sequence[DescriptionPage]) -> RenderableType:

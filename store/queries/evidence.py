@@ -51,16 +51,10 @@ def campaign_evidence(db: Database, name: str, *, controls: bool = True) -> list
     )
     with db.session() as session:
         scores: dict[int, dict[str, ClaimScore]] = defaultdict(dict)
-        beside: dict[int, list[ClaimScore]] = defaultdict(list)
         for row in session.scalars(own):
             # Headline rows come first: of a metric that was scored by several predictors, the headline is told.
-            one = _score(row)
-            if scores[row.description_id].setdefault(row.metric, one) is not one:
-                beside[row.description_id].append(one)
-        return [
-            _claim(*found, scores.get(found[0].id, {}), tuple(beside.get(found[0].id, ())))
-            for found in session.execute(query)
-        ]
+            scores[row.description_id].setdefault(row.metric, _score(row))
+        return [_claim(*found, scores.get(found[0].id, {})) for found in session.execute(query)]
 
 
 def control_rows(db: Database, campaign: str) -> list[ControlRow]:
@@ -95,11 +89,7 @@ def control_rows(db: Database, campaign: str) -> list[ControlRow]:
 
 
 def _claim(
-    row: schema.Description,
-    unit: schema.Unit,
-    job: schema.Investigation,
-    scores: dict[str, ClaimScore],
-    beside: tuple[ClaimScore, ...],
+    row: schema.Description, unit: schema.Unit, job: schema.Investigation, scores: dict[str, ClaimScore]
 ) -> ClaimRow:
     named = unit.unit if job.control_of is None else job.control_of
     kind = named.partition(":")[0]
@@ -130,7 +120,6 @@ def _claim(
         forward_passes=(details.get("cost") or {}).get("forward_passes"),
         tokens=job.tokens,
         details=details,
-        beside=beside,
     )
 
 
