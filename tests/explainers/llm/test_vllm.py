@@ -228,7 +228,7 @@ def test_a_campaign_on_random_weights_runs_to_its_end(folder: Path, tmp_path: Pa
     ]  # fmt: skip
     ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=1500)
     assert ran.returncode == 0, ran.stderr
-    assert json.loads(ran.stdout)["summary"]["status"] == "done"
+    assert json.loads(ran.stdout)["summary"]["campaign"]["status"] == "done"
     database = tmp_path / "neurogloss.db"
     assert_all_ended(database, 20)
     assert_nothing_is_made_up(database)
