@@ -27,7 +27,7 @@ NEUTRAL = (
 )  # fmt: skip
 """Beginnings of texts that are to be written."""
 MOST_MARKS = 80
-"""That an answer has; the prompt asks for no more."""
+"""That an answer has; the prompt asks for no more. Told that its answer was too long, a mind gives half."""
 
 
 class Mind(Protocol):
@@ -59,7 +59,8 @@ class Competent:
         if "concepts" in fields:
             return {"concepts": [self.describe(chat, concept) for concept in self.several(chat)]}
         if "marks" in fields:
-            return {"marks": [mark for text in chat.texts() for mark in self.marks(chat, text)][:MOST_MARKS]}
+            marks = [mark for text in chat.texts() for mark in self.marks(chat, text)]
+            return {"marks": marks[: MOST_MARKS // 2 if chat.repairs else MOST_MARKS]}
         if "levels" in fields:
             return {"levels": [{"text": t.number, "levels": self.levels(chat, t)} for t in chat.texts()]}
         if "judgements" in fields:
