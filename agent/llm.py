@@ -33,7 +33,6 @@ from tools.errors import NeuroglossError
 from tools.index import SplitView
 from tools.subject import Subject
 
-
 #: Diagnostics that read a text's log-probabilities.
 _READS = ("surprisal",)
 

@@ -9,6 +9,7 @@ alone, so that a replay meets the very requests that were recorded. What its acc
 
 from __future__ import annotations
 
+import logging
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -25,6 +26,9 @@ from explainers.llm.types import Llm, LlmError
 from tools.types import FloatArray
 
 DoubleArray: TypeAlias = npt.NDArray[np.float64]
+
+# It tells of every index that it builds, and one is built for every unit.
+logging.getLogger("bm25s").setLevel(logging.WARNING)
 
 LEXICAL: Final = "bm25"
 ENDPOINT: Final = "endpoint"

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 MARKS = ("«", "»")
@@ -55,18 +55,26 @@ class Shown:
 
         A quote is taken as it is, then without marks, then without outer spaces, then without quotation marks.
         """
+        for places in self._places(quote):
+            if len(places) >= occurrence:
+                return self.tokens_at(*places[occurrence - 1])
+        return []
+
+    def find_all(self, quote: str) -> list[int]:
+        """Tokens of all occurrences of a quote, as `find` takes it first."""
+        places = next(iter(self._places(quote)), [])
+        return sorted({token for place in places for token in self.tokens_at(*place)})
+
+    def _places(self, quote: str) -> Iterator[list[tuple[int, int]]]:
+        """[start, end) of the occurrences of each way to take a quote that has any."""
         plain = _plain(quote)
         for wanted in dict.fromkeys((quote, plain, plain.strip(), plain.strip().strip("\"'`“”‘’"))):
-            if not wanted:
-                continue
-            at = -1
-            for _ in range(occurrence):
+            places, at = [], self.text.find(wanted) if wanted else -1
+            while at >= 0:
+                places.append((at, at + len(wanted)))
                 at = self.text.find(wanted, at + 1)
-                if at < 0:
-                    break
-            if at >= 0:
-                return self.tokens_at(at, at + len(wanted))
-        return []
+            if places:
+                yield places
 
 
 def show(pieces: Sequence[str], marked: Collection[int] = ()) -> Shown:

@@ -51,13 +51,20 @@ class DescribedConcepts(_Form):
     concepts: list[Described] = Field(min_length=1, max_length=8, description="one for each concept")
 
 
-class Mark(_Form):
-    """A token on which a unit is expected to fire."""
+Place = Annotated[
+    str,
+    Field(
+        pattern=r"^\d{1,4}(\.\d{1,3})?$", description="'3': wherever the quote is in text 3; '3.2': second time only"
+    ),
+]
 
-    text: TextNumber
-    quote: str = Field(min_length=1, max_length=200, description="the token, exactly as in the text")
-    occurrence: int = Field(default=1, ge=1, le=_MOST_TOKENS, description="which occurrence of the quote, from 1")
+
+class Mark(_Form):
+    """A token on which a unit is expected to fire, and where."""
+
+    quote: str = Field(min_length=1, max_length=200, description="the token, exactly as in the texts")
     level: Level
+    at: list[Place] = Field(min_length=1, max_length=4 * _MOST_TEXTS, description="where it fires")
 
 
 class Marks(_Form):

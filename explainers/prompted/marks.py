@@ -20,15 +20,14 @@ from tools.types import FloatArray
 class MarksPredictor(LlmPredictor):
     """Predicts from quotes.
 
-    A quote that covers several tokens counts for all of them; of several quotes of a token the strongest counts. One
-    that is not in its text as often as it says, or whose text was not shown, counts for nothing and is counted in
-    `unusable`.
+    A quote that covers several tokens counts for all of them; of several quotes of a token the strongest counts. A
+    place where the quote is not, or in a text that was not shown, counts for nothing and is counted in `unusable`.
     """
 
     kind = "marks"
     batch = 16
     max_tokens = 2048
-    """Of an answer: some 80 marks, which the prompt asks not to exceed."""
+    """Of an answer: more than the 100 places that the prompt asks not to exceed take."""
 
     def levels(self, batches: Sequence[Sequence[Asked]]) -> list[list[FloatArray] | LlmError]:
         """See `LlmPredictor.levels`."""
@@ -52,12 +51,16 @@ class MarksPredictor(LlmPredictor):
         """Levels of the tokens of each window of a batch."""
         found = [np.zeros(len(window.inside), dtype=np.float32) for window in batch]
         for mark in answer.marks:
-            at = mark.text - 1
-            tokens = texts[at].find(mark.quote, mark.occurrence) if 0 <= at < len(texts) else []
-            if not tokens:
-                self.unusable += 1
-            for token in tokens:
-                inside = token - batch[at].left
-                if inside >= 0:
-                    found[at][inside] = max(found[at][inside], mark.level)
+            for place in mark.at:
+                number, _, which = place.partition(".")
+                at = int(number) - 1
+                tokens: list[int] = []
+                if 0 <= at < len(texts):
+                    tokens = texts[at].find(mark.quote, int(which)) if which else texts[at].find_all(mark.quote)
+                if not tokens:
+                    self.unusable += 1
+                for token in tokens:
+                    inside = token - batch[at].left
+                    if inside >= 0:
+                        found[at][inside] = max(found[at][inside], mark.level)
         return found

@@ -149,14 +149,14 @@ def serve(
             "endpoint": server.endpoint, "url": server.url, "model": server.model, "key": key is not None,
             "vllm": f"{server.vllm.distribution} {server.vllm.version}", "command": server.command,
         }  # fmt: skip
-        call.emit(
-            about,
-            Text(server.endpoint, "bold"),
-            Text("Ctrl-C stops it. To use it: neurogloss campaign run demo --explainer", "dim"),
-            Text(f"  {shlex.quote(server.endpoint)}", "dim"),
-        )
-        call.out.file.flush()
         try:
+            call.emit(
+                about,
+                Text(server.endpoint, "bold"),
+                Text("Ctrl-C stops it. To use it: neurogloss campaign run demo --explainer", "dim"),
+                Text(f"  {shlex.quote(server.endpoint)}", "dim"),
+            )
+            call.out.file.flush()
             while not server.wait(0.5):
                 pass
         except KeyboardInterrupt:

@@ -152,7 +152,7 @@ class Failing:
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Failing]:
     def use(unit: str, times: int = 99) -> Failing:
         fake = Failing(get_explainer("pattern"), unit, times)
-        monkeypatch.setattr("agent.campaign.get_explainer", lambda name, **options: fake)
+        monkeypatch.setattr("agent.campaign.make_explainer", lambda spec, kit: fake)
         return fake
 
     return use

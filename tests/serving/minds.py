@@ -59,8 +59,7 @@ class Competent:
         if "concepts" in fields:
             return {"concepts": [self.describe(chat, concept) for concept in self.several(chat)]}
         if "marks" in fields:
-            marks = [mark for text in chat.texts() for mark in self.marks(chat, text)]
-            return {"marks": marks[: MOST_MARKS // 2 if chat.repairs else MOST_MARKS]}
+            return {"marks": self.marks(chat, MOST_MARKS // 2 if chat.repairs else MOST_MARKS)}
         if "levels" in fields:
             return {"levels": [{"text": t.number, "levels": self.levels(chat, t)} for t in chat.texts()]}
         if "judgements" in fields:
@@ -107,14 +106,18 @@ class Competent:
             self.seen(chat, texts)
         ]
 
-    def marks(self, chat: Chat, text: Text) -> list[dict[str, Any]]:
-        """Where the unit should be on in a text."""
-        found = self.concept(chat).find(text.plain)
-        return [
-            {"text": text.number, "quote": place.quote, "level": place.level,
-             "occurrence": 1 + sum(text.plain.startswith(place.quote, at) for at in range(place.start))}
-            for place in found
-        ]  # fmt: skip
+    def marks(self, chat: Chat, most: int) -> list[dict[str, Any]]:
+        """Where the unit should be on: each quote with its places, of which there are so many at most."""
+        places = [
+            (place.quote, place.level, f"{text.number}.{occurrence}")
+            for text in chat.texts()
+            for place in self.concept(chat).find(text.plain)
+            for occurrence in [1 + sum(text.plain.startswith(place.quote, at) for at in range(place.start))]
+        ]
+        found: dict[tuple[str, int], list[str]] = {}
+        for quote, level, at in places[:most]:
+            found.setdefault((quote, level), []).append(at)
+        return [{"quote": quote, "level": level, "at": at} for (quote, level), at in found.items()]
 
     def levels(self, chat: Chat, text: Text) -> list[int]:
         """A level for each token of a text; they have bars between them."""

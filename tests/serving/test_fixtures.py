@@ -33,7 +33,7 @@ def prompted(kit: LlmKit, name: str, form: type[Form], texts: tuple[str, ...] = 
 def test_the_packages_prompts_are_understood(llm_kit: LlmKit) -> None:
     texts = (" He went to the house", "A cat")
     marks = prompted(llm_kit, "predict-marks", Marks, texts).marks
-    assert [(mark.text, mark.quote, mark.occurrence) for mark in marks] == [(1, " the", 1)]
+    assert [(mark.quote, mark.at) for mark in marks] == [(" the", ["1.1"])]
     levels = prompted(llm_kit, "predict-levels", Levels, (" He| went| to| the| house", "A| cat")).levels
     assert [entry.levels for entry in levels] == [[0, 0, 0, 10, 0], [0, 0]]
     assert [rating.rating for rating in prompted(llm_kit, "rate", Rated, texts).ratings] == [2, 0]

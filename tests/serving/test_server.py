@@ -237,7 +237,7 @@ def test_a_competent_mind_says_what_marked_tokens_share_and_finds_it_again() -> 
     judged = Judged.model_validate(mind(chat(JUDGE, Judged)))
     assert [j.sure for j in judged.judgements] == [10, 0]
     marks = Marks.model_validate(mind(chat(JUDGE, Marks)))
-    assert [(m.text, m.quote, m.occurrence, m.level) for m in marks.marks] == [(1, " the", 1, 10)]
+    assert [(m.quote, m.level, m.at) for m in marks.marks] == [(" the", 10, ["1.1"])]
     assert [r.rating for r in Rated.model_validate(mind(chat(JUDGE, Rated))).ratings] == [2, 0]
     written = Written.model_validate(mind(chat(JUDGE.replace("Which texts fit?", "Write 7 texts."), Written)))
     assert len(written.texts) == 7

@@ -110,3 +110,11 @@ def test_a_text_cannot_end_its_turn_in_a_chat(pieces: list[str]) -> None:
 def test_ordinary_brackets_stay() -> None:
     text = "if a < b and b > c: x[i] = d['s'] | e <b>"
     assert show([text]).text == text
+
+
+def test_all_occurrences_are_those_of_one_way_to_take_the_quote() -> None:
+    text = show([" the", " other", " the", "rapist"])
+    assert text.find_all(" the") == [0, 2]
+    assert text.find_all("the") == [0, 1, 2]
+    assert text.find_all("« other»") == [1]
+    assert text.find_all("none") == []
