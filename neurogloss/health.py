@@ -41,6 +41,7 @@ def examine(settings: Settings) -> list[Finding]:
     parts: tuple[tuple[str, Callable[[], Iterator[Finding]]], ...] = (
         ("python", _python),
         ("packages", _packages),
+        ("packages", _serving),
         ("device", _device),
         ("data", lambda: _home(settings)),
         ("data", lambda: _database(settings)),
@@ -84,6 +85,22 @@ def requirements() -> list[str]:
     table = tomllib.loads(project.read_text(encoding="utf-8"))["project"]
     extras = table.get("optional-dependencies", {})
     return [*table["dependencies"], *(f'{r}; extra == "{extra}"' for extra, group in extras.items() for r in group)]
+
+
+def _serving() -> Iterator[Finding]:
+    """vLLM in an environment of its own, where the user names one."""
+    from explainers.llm.vllm_command import PYTHON, ServeError, find_vllm
+
+    named = os.environ.get(PYTHON, "").strip()
+    if not named:
+        return
+    try:
+        found = find_vllm()
+    except ServeError as error:
+        what, _, remedy = str(error).partition("\n")
+        yield Finding("packages", PYTHON, MISSING, what, remedy or f"Name an interpreter that has vLLM in {PYTHON}.")
+    else:
+        yield Finding("packages", PYTHON, GOOD, f"{found.distribution} {found.version} of {found.python}")
 
 
 def _packages() -> Iterator[Finding]:

@@ -303,3 +303,15 @@ def test_the_module_runs_as_a_command(tmp_path: Path) -> None:
     wrong = subprocess.run([*command, "shwo"], env=environment(tmp_path), capture_output=True, text=True, check=False)
     assert wrong.returncode == 2
     assert "Did you mean 'show'?" in wrong.stderr
+
+
+def test_doctor_looks_at_the_vllm_that_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from neurogloss.health import _serving
+
+    monkeypatch.delenv("NEUROGLOSS_VLLM_PYTHON", raising=False)
+    assert list(_serving()) == []
+    monkeypatch.setenv("NEUROGLOSS_VLLM_PYTHON", str(tmp_path / "nothing"))
+    (found,) = _serving()
+    assert (found.name, found.status) == ("NEUROGLOSS_VLLM_PYTHON", "missing")
+    assert "nothing" in found.value
+    assert found.remedy
