@@ -60,7 +60,7 @@ def test_windows_are_blocks_of_the_sample(plant: Plant) -> None:
         assert window.active == (window.peak > THRESHOLD)
         assert window.active or window.stratum != "active"
         assert not (window.active and window.stratum == "hard")
-    assert [w.stratum for w in draw.windows[:48]] == ["common"] * 48
+    assert [w.stratum for w in draw.windows[:64]] == ["common"] * 64
     # Active and hard ones are mixed, so that their order tells nothing.
     rest = [w.active for w in draw.windows[48:]]
     assert rest not in (sorted(rest), sorted(rest)[::-1])
@@ -183,7 +183,7 @@ def test_hard_windows_are_those_most_alike_in_text(plant: Plant) -> None:
         return np.array([text.startswith("alike") for text in texts], dtype=np.float32)
 
     view: Any = View()
-    draw = draw_windows(view, held, rank=rank)
+    draw = draw_windows(view, held, rank=rank, hard=24)
     hard = [w for w in draw.windows if w.stratum == "hard" and w.context in planted.view.panel_contexts]
     assert sum(w.context in tempting for w in hard) >= 11
     assert asked[0][0] == 2 * len(planted.view.panel_contexts)
