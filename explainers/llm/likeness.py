@@ -35,6 +35,8 @@ ENDPOINT: Final = "endpoint"
 _SENTENCES: Final = "sentence-transformers:"
 _OPENAI: Final = "openai:"
 
+#: Indexes of words that are kept: those of the panels of a few splits.
+_INDEXES: Final = 8
 #: Embeddings computed here that are kept for the next unit, which is held against the same texts: some 60 MB.
 _KEPT: Final = 20_000
 #: A word, or a sign by itself. Parts of an identifier are words of their own: units fire on them.
@@ -57,23 +59,39 @@ class Bm25:
     name = "bm25 (lexical)"
     lexical = True
 
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._indexes: dict[tuple[str, ...], bm25s.BM25 | None] = {}
+
     def close(self) -> None:
         """Nothing is open."""
 
     def to(self, queries: Sequence[str], texts: Sequence[str]) -> FloatArray:
         """BM25 of each text for each query, 0 or more, [n_queries, n_texts]."""
         scores = np.zeros((len(queries), len(texts)), dtype=np.float32)
-        corpus = [words(text) for text in texts]
-        if not any(corpus):
+        index = self._index(tuple(texts))
+        if index is None:
             return scores
-        index = bm25s.BM25(method="lucene", backend="numpy")
-        index.index(corpus, show_progress=False)
         for row, query in enumerate(queries):
             # A word counts once: in a query of some hundred words, those that come often are the common ones.
             known = sorted(set(words(query)))
             if known:
                 scores[row] = index.get_scores(known)
         return scores
+
+    def _index(self, texts: tuple[str, ...]) -> bm25s.BM25 | None:
+        """The index of these texts, kept for the next units, which are held against the same ones; None: no words."""
+        with self._lock:
+            if texts not in self._indexes:
+                corpus = [words(text) for text in texts]
+                index = None
+                if any(corpus):
+                    index = bm25s.BM25(method="lucene", backend="numpy")
+                    index.index(corpus, show_progress=False)
+                while len(self._indexes) >= _INDEXES:
+                    del self._indexes[next(iter(self._indexes))]
+                self._indexes[texts] = index
+            return self._indexes[texts]
 
 
 class Embeddings:
