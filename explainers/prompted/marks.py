@@ -6,6 +6,7 @@ predicted to be silent.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,6 +16,9 @@ from explainers.llm.types import LlmError, Request
 from explainers.prompted.forms import Marks
 from explainers.prompted.predictors import Asked, LlmPredictor
 from tools.types import FloatArray
+
+#: '3': text 3, wherever the quote is in it; '3.2': its second occurrence there.
+_PLACE = re.compile(r"\[?(?P<text>\d{1,4})\]?(?:\.(?P<occurrence>[1-9]\d{0,2}))?")
 
 
 class MarksPredictor(LlmPredictor):
@@ -52,10 +56,11 @@ class MarksPredictor(LlmPredictor):
         found = [np.zeros(len(window.inside), dtype=np.float32) for window in batch]
         for mark in answer.marks:
             for place in mark.at:
-                number, _, which = place.partition(".")
-                at = int(number) - 1
+                found_at = _PLACE.fullmatch(place.strip())
+                at = int(found_at["text"]) - 1 if found_at else -1
                 tokens: list[int] = []
-                if 0 <= at < len(texts):
+                if found_at is not None and 0 <= at < len(texts):
+                    which = found_at["occurrence"]
                     tokens = texts[at].find(mark.quote, int(which)) if which else texts[at].find_all(mark.quote)
                 if not tokens:
                     self.unusable += 1
