@@ -58,13 +58,15 @@ def count(args: argparse.Namespace) -> tuple[object, str]:
     with tempfile.TemporaryDirectory() as folder:
         database = args.database
         if database is None:
-            database = Path(tempfile.mkdtemp(dir=args.home or folder)) / "campaign.db"
+            kept = args.home or Path(folder)
+            kept.mkdir(parents=True, exist_ok=True)
+            database = Path(tempfile.mkdtemp(dir=kept)) / "campaign.db"
             with server_process() as server:
                 spec = settings(
                     server.url, units=("mlp:*:*",), sample=args.sample, max_tokens=args.max_tokens,
                     explainer=args.explainer, diagnostics=["detection", "fuzzing"],
                 )  # fmt: skip
-                run(spec, database, args.home or Path(folder))
+                run(spec, database, kept)
         with store.open_database(database, create=False) as db:
             calls = list(calls_of(db, args.campaign, tokenizer))
     claims = len({(call.investigation, call.polarity) for call in calls})

@@ -118,8 +118,10 @@ def measure_campaign(
             server.url, units=units, sample=sample, max_tokens=max_tokens, workers=workers,
             llm={"concurrency": concurrency}, controls=0.0, **changes,
         )  # fmt: skip
-        database = Path(tempfile.mkdtemp(dir=home or folder)) / "campaign.db"
-        ended = run(spec, database, home or Path(folder), begun)
+        kept = home or Path(folder)
+        kept.mkdir(parents=True, exist_ok=True)
+        database = Path(tempfile.mkdtemp(dir=kept)) / "campaign.db"
+        ended = run(spec, database, kept, begun)
         billed = server.stats()
         for one in memory:
             one.__exit__()

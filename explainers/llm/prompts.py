@@ -7,6 +7,7 @@ campaign names takes its place. Its digest is stored with every score that rests
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from dataclasses import dataclass
@@ -24,6 +25,12 @@ _SECTIONS = re.compile(r"\A# system\n(?P<system>.*?)\n# user\n(?P<user>.*)\Z", r
 _ENVIRONMENT = ImmutableSandboxedEnvironment(
     undefined=jinja2.StrictUndefined, autoescape=False, keep_trailing_newline=False
 )
+
+
+@functools.lru_cache(maxsize=64)
+def _template(text: str) -> jinja2.Template:
+    """A template, compiled once: prompts are filled in some ten times for every unit."""
+    return _ENVIRONMENT.from_string(text)
 
 
 class PromptError(LlmError):
@@ -53,7 +60,7 @@ class Prompt:
             PromptError: The template asks for a variable that is not among these.
         """
         try:
-            user = _ENVIRONMENT.from_string(self.user).render(**variables)
+            user = _template(self.user).render(**variables)
         except (jinja2.TemplateError, TypeError, ValueError) as error:
             raise PromptError(f"The prompt '{self.name}' cannot be filled in: {error}.") from error
         return Message("system", self.system), Message("user", user.strip())
