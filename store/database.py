@@ -13,6 +13,7 @@ import datetime as dt
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -217,7 +218,24 @@ def _prepare(database: Database) -> None:
     if database.is_sqlite:
         # A lasting property of the file, set once; only possible outside a transaction.
         with database._translated(), closing(database.engine.raw_connection()) as raw:
-            raw.cursor().execute("PRAGMA journal_mode = WAL")
+            _write_ahead(raw.cursor())
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Switches a SQLite file to write-ahead logging, if need be.
+
+    The switch needs the file for itself and does not wait for it as other statements do: another process that makes the
+    same database may be at just this.
+    """
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _to_json(value: Any) -> str:

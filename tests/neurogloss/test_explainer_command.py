@@ -160,7 +160,9 @@ def test_serve_prints_the_endpoint_and_stops_on_a_signal(number: signal.Signals,
     command = [sys.executable, "-m", "neurogloss", "explainer", "serve", str(model), "--json", "--dtype", "float32"]
     environ = {**os.environ, "NEUROGLOSS_VLLM_PYTHON": str(python), "FAKE_PIDS": str(pids)}
     process = subprocess.Popen(
-        command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        command, cwd=ROOT, env=environ, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        # Of a shell that runs this in the background it would inherit that SIGINT is ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
     )  # fmt: skip
     try:
         assert process.stdout is not None

@@ -354,10 +354,12 @@ except KeyboardInterrupt:
 
 
 def test_an_interrupted_program_keeps_what_it_paid_for_and_ends() -> None:
-    with ScriptedServer(lambda hit: Reply(body=GOOD.body, seconds=0.4)) as server:
+    with ScriptedServer(lambda hit: Reply(body=GOOD.body, seconds=1.0)) as server:
         process = subprocess.Popen(
             [sys.executable, "-c", INTERRUPTED, server.url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             cwd=Path(__file__).parents[3],
+            # Of a shell that runs this in the background it would inherit that SIGINT is ignored.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         )  # fmt: skip
         while len(server.hits) < 4:
             time.sleep(0.01)
