@@ -77,20 +77,22 @@ def score(
         factor = 1.0 if described is None else tail.threshold / described.threshold
         given: dict[str, Any] = {"null_units": bench.null_units(unit), "resamples": bench.spec.resamples, "seed": seed}
         costly = getattr(predictor, "costly", False)
+        beside = None  # the rule that comes with words
+        if costly and explanation.rule is not None:
+            beside = InUnitsOf(RulePredictor(parse_rule(explanation.rule)), factor)
         scorer: Callable[..., ScoreSet] = SCORERS.get(bench.spec.scorer)
         if bench.spec.scoring == "sequential":
             scorer, given["rule"] = score_early, VerdictRule(alpha=bench.spec.alpha)
         elif costly:
             scorer, given["kit"], given["common_seed"] = score_windows, bench.kit, bench.spec.seed
-            if explanation.rule is not None:
-                given["rule"] = InUnitsOf(RulePredictor(parse_rule(explanation.rule)), factor)
+            given["rule"] = beside
         with desk.charged(tail.polarity, predictor.name.partition(":")[0]):
             scores += scorer(InUnitsOf(predictor, factor), view, unit, tail.polarity, tail.threshold, **given)
         if costly and scores and scores[0].unparseable == 1:
             # Missing answers count as wrong, but a verdict needs some answer: without any, it would be made up.
             raise AnswerError(f"{predictor.name} gave no usable answer about the sealed texts, so nothing was tested.")
-        if costly and explanation.rule is not None:
-            scores += _beside(bench, unit, tail, InUnitsOf(RulePredictor(parse_rule(explanation.rule)), factor), view)
+        if beside is not None:
+            scores += _beside(bench, unit, tail, beside, view)
     roles = explanation.details.get("roles") or []
     if unit.kind == "head" and roles:
         scores.append(edge_score(bench, unit, roles[0]["name"], view, seed=seed))
