@@ -16,29 +16,35 @@ COSTS = ("tool_calls", "forward_passes", "seconds")
 
 
 class PassCounter:
-    """Counts forward passes of a subject per thread, whoever asks for them."""
+    """Counts forward passes of a subject, and the tokens in them, per thread, whoever asks for them."""
 
     def __init__(self, subject: Subject) -> None:
         self._counts = threading.local()
         # Every forward pass embeds its tokens first.
         self._handle = subject.model.get_input_embeddings().register_forward_pre_hook(self._count)
 
-    def _count(self, *_: Any) -> None:
+    def _count(self, _: Any, given: tuple[Any, ...]) -> None:
         self._counts.value = self.value + 1
+        self._counts.tokens = self.tokens + (given[0].numel() if given else 0)
 
     @property
     def value(self) -> int:
         """Forward passes so far in this thread."""
         return int(getattr(self._counts, "value", 0))
 
+    @property
+    def tokens(self) -> int:
+        """Tokens run so far in this thread, with padding."""
+        return int(getattr(self._counts, "tokens", 0))
+
     @contextmanager
     def paused(self) -> Iterator[None]:
         """Passes made within, for many units at once, are nobody's: who happens to need them first must not matter."""
-        before = self.value
+        before = self.value, self.tokens
         try:
             yield
         finally:
-            self._counts.value = before
+            self._counts.value, self._counts.tokens = before
 
     def close(self) -> None:
         """Take the hook away."""

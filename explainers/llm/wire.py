@@ -158,7 +158,7 @@ def read_answer(response: Mapping[str, Any], form: type[Form], max_tokens: int) 
         try:
             return form.model_validate_json(_escaped(candidate))
         except ValidationError as error:
-            first = first or InvalidAnswerError(_complaint(error), said)
+            first = first or InvalidAnswerError(f"it does not fit the form: {problems_of(error)}.", said)
     raise first or InvalidAnswerError("it holds no JSON object.", said)
 
 
@@ -208,15 +208,14 @@ def _candidates(said: str) -> Iterator[str]:
         yield said[start : end + 1] if end > start else said[start:]
 
 
-def _complaint(error: ValidationError) -> str:
+def problems_of(error: ValidationError) -> str:
     """What is wrong, place by place; never with the values, which may be long."""
     problems = error.errors(include_url=False, include_context=False, include_input=False)
     lines = [
         f"{'.'.join(str(part) for part in problem['loc']) or 'the answer'}: {problem['msg']}"
         for problem in problems[:4]
     ]
-    more = f"; and {len(problems) - 4} more" if len(problems) > 4 else ""
-    return "it does not fit the form: " + "; ".join(lines) + more + "."
+    return "; ".join(lines) + (f"; and {len(problems) - 4} more" if len(problems) > 4 else "")
 
 
 def _short(text: str) -> str:
