@@ -8,7 +8,8 @@ again. Identical requests that are in flight at once are sent once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Self, TypeVar
 from urllib.parse import urlsplit
@@ -258,36 +259,40 @@ class LlmClient:
         """Makes a turn, for all who wait for it, and records it for the first of them."""
         known = await self._thread.off(account.known, key)
         if known is not None and (known.response is not None or self._replay):
-            call = _cached(known, turn.purpose)
+            outcome = _judged(_cached(known, turn.purpose), turn)
+            await self._thread.off(account.record, outcome.call)
         elif self._replay:
             raise NotRecordedError(
                 f"Replay: no answer is recorded for a '{turn.purpose}' request to {self.model} (hash {key[:12]}…).\n"
                 "A prompt, the model or a setting has changed since."
             )
         else:
-            call = await self._send(turn, key)
-        outcome = _judged(call, turn)
-        await self._thread.off(account.record, outcome.call)
+            async with self._sent(turn, key) as call:
+                outcome = _judged(call, turn)
+                await self._thread.record(account.record, outcome.call)
         return outcome
 
-    async def _send(self, turn: _Turn[T], key: str) -> Call:
+    @asynccontextmanager
+    async def _sent(self, turn: _Turn[T], key: str) -> AsyncIterator[Call]:
+        """A call that was made; it is to be put on record in the block, and keeps its slot at the endpoint so long."""
         reservation = await self._reserve(turn.body)
+        sending = self._transport.sent(
+            turn.path, turn.body, optional=turn.optional, on_sent=lambda: self._flights.sent(key)
+        )
         try:
-            sent = await self._transport.send(
-                turn.path, turn.body, optional=turn.optional, on_sent=lambda: self._flights.sent(key)
-            )
-            usage = read_usage(sent.response or {})
-            cost = None if self._price is None or _uncounted(sent) else self._price.of(usage)
-            reservation.settle(usage, cost)
+            async with sending as sent:
+                usage = read_usage(sent.response or {})
+                cost = None if self._price is None or _uncounted(sent) else self._price.of(usage)
+                reservation.settle(usage, cost)
+                self._calls += 1
+                error = None if sent.fault is None else given_up(sent)
+                yield Call(
+                    purpose=turn.purpose, model=self.model, request_hash=key, request=turn.body, response=sent.response,
+                    status="done" if error is None else "failed", error=None if error is None else _named(error),
+                    usage=usage, seconds=sent.seconds, cost_usd=cost, attempts=sent.attempts,
+                )  # fmt: skip
         finally:
             reservation.release()
-        self._calls += 1
-        error = None if sent.fault is None else given_up(sent)
-        return Call(
-            purpose=turn.purpose, model=self.model, request_hash=key, request=turn.body, response=sent.response,
-            status="done" if error is None else "failed", error=None if error is None else _named(error),
-            usage=usage, seconds=sent.seconds, cost_usd=cost, attempts=sent.attempts,
-        )  # fmt: skip
 
     async def _reserve(self, body: Mapping[str, Any]) -> Reservation:
         """Room in the budget. One call at a time waits for it, the others behind."""

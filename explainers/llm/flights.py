@@ -20,6 +20,8 @@ _POLL = 0.5
 class LoopThread:
     """Runs coroutines for other threads, which wait for them. Starts with the first; blocking work has its own threads.
 
+    Records have threads of their own, so that an answer does not wait to be kept behind look-ups for calls to come.
+
     Args:
         workers: Threads for blocking work.
     """
@@ -29,6 +31,7 @@ class LoopThread:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="llm-accounts")
+        self._records = ThreadPoolExecutor(workers, thread_name_prefix="llm-records")
         self._closed = False
 
     @property
@@ -64,6 +67,10 @@ class LoopThread:
         """Does blocking work in another thread. It ends even if nobody waits for it any more."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, function, *arguments)
 
+    async def record(self, function: Callable[..., T], *arguments: Any) -> T:
+        """As `off`, ahead of all that was given to that."""
+        return await asyncio.get_running_loop().run_in_executor(self._records, function, *arguments)
+
     def close(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs a last coroutine, then ends; nothing is taken on any more. Closing twice is fine."""
         with self._lock:
@@ -79,6 +86,7 @@ class LoopThread:
                 loop.call_soon_threadsafe(loop.stop)
                 thread.join()
         self._pool.shutdown(wait=True)
+        self._records.shutdown(wait=True)
 
     def _started(self) -> asyncio.AbstractEventLoop:
         if self._loop is None:

@@ -95,13 +95,19 @@ class Lanes:
             raise
 
     def release(self, lane: Lane) -> None:
-        """Gives a slot back."""
+        """Gives the slot back of a call that came to nothing."""
         self._tick()
         lane.limit.stop()
         self._dispatch()
 
+    def recorded(self, lane: Lane) -> None:
+        """Gives the slot back of a call that was answered."""
+        self._tick()
+        lane.limit.recorded()
+        self._dispatch()
+
     def success(self, lane: Lane) -> None:
-        """A call was answered."""
+        """A call was answered; its slot is given back by `recorded`."""
         self._tick()
         lane.limit.success()
         lane.worked, lane.down, lane.probe_at = True, None, None
@@ -159,7 +165,8 @@ class Lanes:
     def _tick(self) -> None:
         now = time.monotonic()
         allowed = sum(lane.limit.allowed for lane in self.lanes if lane.down is None and now >= lane.resting_until)
-        self.clock.tick(sum(lane.limit.in_flight for lane in self.lanes), allowed, len(self._waiting))
+        unrecorded = sum(lane.limit.unrecorded for lane in self.lanes)
+        self.clock.tick(sum(lane.limit.in_flight for lane in self.lanes), allowed, unrecorded + len(self._waiting))
 
     def _dispatch(self) -> None:
         """Hands free slots to those who wait, first come first served."""

@@ -18,7 +18,7 @@ class ClientStats:
     throttled: int
     """Times that an endpoint said it had too much to do (429, 503) or let a call time out."""
     in_flight_seconds: float
-    """Calls in flight, over the time in which there was work."""
+    """Calls that were sent and not answered yet, over the time in which there was work."""
     limit_seconds: float
     """Calls allowed at once, over the same time. An endpoint that is down, or told us to wait, allows none."""
 
@@ -45,13 +45,16 @@ class Limit:
         self.most = most
         self.allowed = most
         self.in_flight = 0
+        self.unrecorded = 0
+        """Calls that were answered and whose answer is not on record yet; they keep their slots, since a process that
+        is killed loses these answers as it loses those that are on their way."""
         self._successes = 0
         self._epoch = 0
 
     @property
     def free(self) -> int:
         """Calls that may be sent now."""
-        return self.allowed - self.in_flight
+        return self.allowed - self.in_flight - self.unrecorded
 
     def start(self) -> int:
         """A call goes out. Returns what `overloaded` wants to know of it."""
@@ -59,11 +62,17 @@ class Limit:
         return self._epoch
 
     def stop(self) -> None:
-        """A call is over, in whatever way."""
+        """A call came to nothing."""
         self.in_flight -= 1
 
+    def recorded(self) -> None:
+        """The answer of a call is on record, or will never be."""
+        self.unrecorded -= 1
+
     def success(self) -> None:
-        """A call was answered."""
+        """A call was answered. It keeps its slot until `recorded`."""
+        self.in_flight -= 1
+        self.unrecorded += 1
         if self.allowed < self.most:
             self._successes += 1
             if self._successes >= self.allowed:
@@ -98,7 +107,13 @@ class BusyClock:
         self.limit_seconds = 0.0
 
     def tick(self, in_flight: int, allowed: int, waiting: int) -> None:
-        """To be called before any of the three changes, with what they have been since the last call."""
+        """To be called before any of the three changes, with what they have been since the last call.
+
+        Args:
+            in_flight: Calls that an endpoint is at.
+            allowed: As many as it could be at.
+            waiting: Calls that wait to be sent, or to be put on record.
+        """
         now = self._now()
         if in_flight or waiting:
             self.in_flight_seconds += in_flight * (now - self._last)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,10 +48,14 @@ class Transport:
         self._backoff = backoff
         self.retried = 0
 
-    async def send(
+    @asynccontextmanager
+    async def sent(
         self, path: str, body: Mapping[str, Any], *, optional: bool = False, on_sent: Callable[[], None] = lambda: None
-    ) -> Sent:
-        """The answer to a body, or why there is none.
+    ) -> AsyncIterator[Sent]:
+        """The answer to a body, or why there is none. The call keeps its slot until the block ends.
+
+        A block that puts the answer on record thus keeps the number of calls that may have to be paid for again, should
+        the process be killed, to that of calls allowed at once.
 
         Args:
             path: '/chat/completions', …
@@ -61,6 +66,17 @@ class Transport:
         Raises:
             EndpointError: No endpoint is up.
         """
+        sent, lane = await self._send(path, body, optional, on_sent)
+        try:
+            yield sent
+        finally:
+            if lane is not None:
+                self._lanes.recorded(lane)
+
+    async def _send(
+        self, path: str, body: Mapping[str, Any], optional: bool, on_sent: Callable[[], None]
+    ) -> tuple[Sent, Lane | None]:
+        """What became of a body, and where it was answered."""
         attempts, failures, turned_away = 0, 0, 0
         seconds = 0.0
         patience_ends: float | None = None
@@ -73,15 +89,18 @@ class Transport:
                 on_sent()
                 self.retried += attempts > 1
                 response = await self._attempt(lane, path, body)
-                self._lanes.success(lane)
-                return Sent(response, None, attempts, seconds + time.monotonic() - started)
             except Exception as error:
                 fault = fault_of(error)
                 kind = Kind.REJECTED if optional and fault.kind is Kind.ABSENT else fault.kind
                 fault = Fault(kind, lane.hide_key(fault.message), fault.wait)
                 self._lanes.fault(lane, epoch, fault)
-            finally:
                 self._lanes.release(lane)
+            except BaseException:
+                self._lanes.release(lane)
+                raise
+            else:
+                self._lanes.success(lane)
+                return Sent(response, None, attempts, seconds + time.monotonic() - started), lane
             now = time.monotonic()
             seconds += now - started
             if fault.kind in (Kind.UNREACHABLE, Kind.DENIED, Kind.ABSENT):
@@ -95,7 +114,7 @@ class Transport:
             impatient = patience_ends is not None and now >= patience_ends and turned_away > self._retries
             if fault.kind is Kind.REJECTED or failures > self._retries or impatient:
                 self._lanes.gave_up(lane, fault)
-                return Sent(None, fault, attempts, seconds)
+                return Sent(None, fault, attempts, seconds), None
             pause = self._backoff.wait(failures + turned_away - 1)
             # An endpoint that says how long to wait is left alone for so long by all calls; see `Lanes.fault`.
             await asyncio.sleep(min(pause, fault.wait) if fault.wait else pause)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 
 import numpy as np
@@ -14,7 +16,7 @@ from explainers.llm.accounts import NoAccountError, charged_to, current_account
 from explainers.llm.budget import Price
 from explainers.llm.client import LlmClient
 from explainers.llm.endpoints import Endpoint
-from explainers.llm.types import Abilities, AnswerError, CallError, EndpointError, Llm, MemoryAccount, Usage
+from explainers.llm.types import Abilities, AnswerError, Call, CallError, EndpointError, Llm, MemoryAccount, Usage
 from explainers.llm.wire import strict_schema
 from explainers.prompted.forms import Described, DescribedConcepts
 from tests.explainers.llm.helpers import Echo, Number, client, request
@@ -260,6 +262,58 @@ def test_a_call_is_kept_before_its_answer_is_used(account: MemoryAccount) -> Non
             llm.ask_all([request(1), request(2)], Number)
         assert llm.ask(request(), Number).value == 1
         assert len(server.hits) == 3
+
+
+def test_no_more_answers_are_unrecorded_than_calls_are_allowed(server: ProgrammableServer) -> None:
+    class Slow(MemoryAccount):
+        """Keeps nothing before it is told to, and is asked for much meanwhile."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.gate = threading.Event()
+
+        def record(self, call: Call) -> None:
+            self.gate.wait(10)
+            super().record(call)
+
+    def settled() -> int:
+        before = -1
+        while (now := server.billed.answers) != before:
+            before = now
+            time.sleep(0.2)
+        return now
+
+    account = Slow()
+    with client(server.url, concurrency=3) as llm, ThreadPoolExecutor(1) as pool:
+        with charged_to(account):
+            asked = pool.submit(copy_context().run, llm.ask_all, [request(n) for n in range(40)], Number)
+        assert settled() == 3
+        account.gate.set()
+        assert asked.result(10) == [Number(value=n) for n in range(40)]
+    assert len(account.calls) == server.billed.answers == 40
+
+
+def test_an_answer_is_kept_before_the_calls_to_come_are_looked_up(server: ProgrammableServer) -> None:
+    class Busy(MemoryAccount):
+        """Takes its time to look things up."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.looked_up = 0
+
+        def known(self, request_hash: str) -> Call | None:
+            time.sleep(0.01)
+            self.looked_up += 1
+            return super().known(request_hash)
+
+        def record(self, call: Call) -> None:
+            recorded_after.append(self.looked_up)
+            super().record(call)
+
+    recorded_after: list[int] = []
+    with client(server.url, concurrency=1) as llm, charged_to(Busy()):
+        llm.ask_all([request(n) for n in range(60)], Number)
+    assert recorded_after[0] < 50
 
 
 def test_tokens_that_an_endpoint_does_not_count_have_no_cost(account: MemoryAccount) -> None:

@@ -31,8 +31,11 @@ def test_it_never_falls_below_one_nor_grows_beyond_the_most() -> None:
         limit.stop()
     assert limit.allowed == 1
     for _ in range(50):
+        limit.start()
         limit.success()
+        limit.recorded()
     assert limit.allowed == 3
+    assert (limit.in_flight, limit.unrecorded) == (0, 0)
     with pytest.raises(ValueError, match="At least one"):
         Limit(0)
 
@@ -40,11 +43,24 @@ def test_it_never_falls_below_one_nor_grows_beyond_the_most() -> None:
 def test_it_grows_by_one_for_each_window_of_successes() -> None:
     limit = Limit(8)
     limit.overloaded(limit.start())
+    limit.stop()
     seen = []
     for _ in range(4 + 5 + 6):
+        limit.start()
         limit.success()
+        limit.recorded()
         seen.append(limit.allowed)
     assert seen == [4] * 3 + [5] * 5 + [6] * 6 + [7]
+
+
+def test_a_call_keeps_its_slot_until_its_answer_is_on_record() -> None:
+    limit = Limit(2)
+    limit.start()
+    limit.start()
+    limit.success()
+    assert (limit.in_flight, limit.unrecorded, limit.free) == (1, 1, 0)
+    limit.recorded()
+    assert (limit.in_flight, limit.unrecorded, limit.free) == (1, 0, 1)
 
 
 def test_busy_is_the_share_of_the_allowed_while_there_was_work() -> None:
