@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tools import units
+from tools.embeddings import token_streams
 from tools.errors import UnitError
 from tools.kinds.head import output_weights
 from tools.kinds.neuron import behind_norm
@@ -90,10 +91,8 @@ def head_writes(subject: Subject, unit: UnitId, token_ids: Sequence[int], k: int
 
 def _values_of_tokens(subject: Subject, layer: int, token_ids: Sequence[int]) -> Tensor:
     """Heads' outputs [token, head, d_head] when each token's embedding is all there is to attend to."""
-    first = subject.bos_id if subject.bos_id is not None else token_ids[0]
-    start = Site(0, "resid_pre")
-    pairs = torch.tensor([[first, token] for token in token_ids])
-    stream = subject.capture(pairs, None, [start])[start][:, 1:]
+    stream = token_streams(subject, token_ids)[:, None]
+    ids = torch.tensor(token_ids)[:, None]
     site = Site(layer, "head_z")
 
     def replace(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -106,7 +105,7 @@ def _values_of_tokens(subject: Subject, layer: int, token_ids: Sequence[int]) ->
     with subject.lock:
         handle = subject.sites.blocks[layer].register_forward_pre_hook(replace, with_kwargs=True)
         try:
-            return subject.capture(pairs[:, 1:], None, [site])[site][:, 0]
+            return subject.capture(ids, None, [site])[site][:, 0]
         finally:
             handle.remove()
 
