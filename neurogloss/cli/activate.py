@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from neurogloss.cli.options import Call, pairs, verb
+from neurogloss.cli.model import ModelCall, model_verb
 from neurogloss.errors import UsageError
 from neurogloss.render.console import has_colour
 from neurogloss.render.text import clean, number, score, visible
@@ -25,24 +24,14 @@ _BAR = 24
 
 def register(app: typer.Typer) -> None:
     """Adds the verb."""
-    verb(app, "activate")(activate)
+    model_verb(app, "activate")(activate)
 
 
 def activate(
-    call: Call,
+    call: ModelCall,
     *,
     unit: Annotated[str, typer.Argument(metavar="UNIT", help="The unit, such as mlp:3:17 or head:1:0.")],
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text to run; '-' reads standard input.")],
-    subject: Annotated[
-        str | None,
-        typer.Option(metavar="MODEL", help="Built-in name, folder or hub id. (that of the database, else pycode)"),
-    ] = None,
-    dictionary: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME=FOLDER", help="Sparse dictionary to attach; may be repeated."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="auto, float32, bfloat16, float16.")] = "auto",
 ) -> None:
     """Run the model on a text and show the unit's activation at every token.
 
@@ -58,34 +47,11 @@ def activate(
         text = sys.stdin.read()
     if not text:
         raise UsageError("There is no text to run. Give some after the unit, or pipe it in with '-'.")
-    call.load_libraries()
-    from neurogloss.probe import load, probe
+    subject = call.load(unit)
+    from neurogloss.probe import probe
 
-    name, folders = subject_of(call, subject, unit, pairs(dictionary, "--dictionary"))
-    found = probe(load(name, dictionaries=folders, device=device, dtype=dtype), unit, text)
+    found = probe(subject, unit, text)
     call.emit(found, *_page(found, has_colour(call.out)))
-
-
-def subject_of(call: Call, subject: str | None, unit: str, given: Mapping[str, str]) -> tuple[str, dict[str, str]]:
-    """Which model to load, and with which dictionaries: as given, else as the campaign that last studied the unit."""
-    if subject is not None:
-        return subject, dict(given)
-    from neurogloss.settings import sqlite_file
-
-    file = sqlite_file(call.settings.database)
-    if file is not None and not file.is_file():
-        return "pycode", dict(given)
-    import store
-    from store.queries import list_campaigns, unit_page
-
-    with call.database() as database:
-        try:
-            specs: list[Mapping[str, Any]] = [job.spec for job in unit_page(database, unit).investigations]
-        except store.StoreError:  # a unit that nobody has studied yet: of the newest campaign's subject, then
-            specs = [store.get_campaign(database, row.campaign).spec for row in list_campaigns(database)[:1]]
-    if not specs:
-        return "pycode", dict(given)
-    return specs[0]["subject"], {**specs[0].get("dictionaries", {}), **given}
 
 
 def _page(found: Probe, colour: bool) -> list[RenderableType]:

@@ -34,7 +34,10 @@ class Ordered(TyperGroup):
 
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names of the commands."""
-        order = ["campaign", "units", "show", "search", "activate", "explainer", "index", "doctor"]
+        order = [
+            "campaign", "units", "show", "search", "explainer", "index", "doctor",
+            "activate", "lens", "attribute", "ablate", "patch", "steer", "heads", "flow", "circuit",
+        ]  # fmt: skip
         return sorted(self.commands, key=order.index)
 
 
