@@ -1,4 +1,4 @@
-"""Reads tensors at sites during one forward pass, with hooks on the model's own modules.
+"""Reads tensors at sites during one forward pass, with hooks on the model's own modules, and edits them on the way.
 
 The pass ends as soon as the last requested tensor is there. Values at padded positions are meaningless. Position 0 is
 read like any other; but many models put a huge, input-independent activation there (an attention sink, or the
@@ -8,25 +8,29 @@ beginning-of-sequence token), so whoever ranks activations leaves position 0 out
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 from transformers import PreTrainedModel
 
 from tools.errors import SubjectError
+from tools.hooking.edits import Edit
+from tools.hooking.hooks import Hooks, Stop
+from tools.hooking.where import Moment
 from tools.sites import SiteMap
-from tools.structure import Tap, eager_attention, find_pattern, first_tensor, main_output
 from tools.types import Site
 
 
 class Captured(Mapping[Site, Tensor]):
     """Tensors by site; see `Site` for their shapes. `logits` is [batch, pos, vocabulary] where it was asked for."""
 
-    def __init__(self, tensors: dict[Site, Tensor], logits: Tensor | None) -> None:
+    def __init__(
+        self, tensors: Mapping[Site, Tensor], logits: Tensor | None, before: Mapping[Site, Tensor] | None = None
+    ) -> None:
         self._tensors = tensors
+        self._before = before or {}
         self.logits = logits
 
     def __getitem__(self, site: Site) -> Tensor:
@@ -38,80 +42,68 @@ class Captured(Mapping[Site, Tensor]):
     def __len__(self) -> int:
         return len(self._tensors)
 
+    def before(self, site: Site) -> Tensor:
+        """The tensor as it was before the edits at its own site, where that was asked for."""
+        return self._before[site]
 
-class _Stop(Exception):  # noqa: N818 (no error: it ends the pass)
-    """Ends the forward pass once every requested site has been read."""
+    def gradients(self, scalar: Tensor) -> dict[Site, Tensor]:
+        """Derivatives of a number, computed from this pass, by every tensor read; for a pass run with gradients.
+
+        Tensors that the number does not depend on have a gradient of zeros.
+        """
+        found = torch.autograd.grad(scalar, list(self._tensors.values()), retain_graph=True, allow_unused=True)
+        return {
+            site: torch.zeros_like(tensor) if by is None else by
+            for (site, tensor), by in zip(self._tensors.items(), found, strict=True)
+        }
 
 
 def run(
-    model: PreTrainedModel, sites: SiteMap, inputs: Mapping[str, Any], wanted: Iterable[Site], *, logits: bool
+    model: PreTrainedModel,
+    sites: SiteMap,
+    inputs: Mapping[str, Any],
+    wanted: Iterable[Site],
+    *,
+    logits: bool,
+    edits: Sequence[Edit] = (),
+    before: Iterable[Site] = (),
+    gradients: bool = False,
+    moment: Moment | None = None,
 ) -> Captured:
     """One forward pass of `model(**inputs)`, reading the wanted sites.
 
+    Args:
+        model: The model.
+        sites: Its sites.
+        inputs: Arguments of its forward pass.
+        wanted: What to read.
+        logits: Whether to return the logits too.
+        edits: What to change on the way.
+        before: What to read as it was before the edits at its own site.
+        gradients: Keep the graph, for `Captured.gradients`.
+        moment: Which part of the texts it is; None: their beginning, padded on the right if at all.
+
     Raises:
         UnitError: A site does not exist in this model.
+        InterventionError: An edit does not fit.
         SubjectError: A site's module did not run, or logits were asked of a model that has none.
     """
-    batch, positions = inputs["input_ids"].shape
-    taps = {site: sites.tap(site) for site in dict.fromkeys(wanted)}
-    tensors: dict[Site, Tensor] = {}
-    if not taps and not logits:
-        return Captured(tensors, None)
-
-    def keep(site: Site, tensor: Tensor) -> None:
-        tensors[site] = tensor
-        if len(tensors) == len(taps) and not logits:
-            raise _Stop
-
-    handles: list[RemovableHandle] = []
-    patterns = any(site.kind == "attn_pattern" for site in taps)
+    wanted, before = list(wanted), list(before)
+    if not wanted and not before and not logits:
+        return Captured({}, None)
+    stop = not logits and not before
+    hooks = Hooks(model, sites, edits, wanted, wanted_before=before, track=gradients, stop=stop)
     output: Any = None
-    try:
-        for site, tap in taps.items():
-            module = sites.module(site.layer, tap.path)
-            read = _reader(site, tap, sites, (batch, positions), keep)
-            if tap.end == "input":
-                handles.append(module.register_forward_pre_hook(read, with_kwargs=True))
-            else:
-                handles.append(module.register_forward_hook(lambda m, _i, out, read=read: read(m, (out,), {})))
-        eager = eager_attention(model) if patterns else contextlib.nullcontext()
-        with torch.inference_mode(), eager, contextlib.suppress(_Stop):
-            output = model(**inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    if left := [str(site) for site in taps if site not in tensors]:
+    # inference_mode(False) alone would leave gradients as a surrounding no_grad has them.
+    grad = contextlib.nullcontext() if not gradients else torch.enable_grad()
+    with hooks, torch.inference_mode(not gradients), grad, contextlib.suppress(Stop):
+        hooks.begin(moment or Moment(*inputs["input_ids"].shape))
+        output = model(**inputs)
+    if left := [str(site) for site in hooks.missing()]:
         raise SubjectError(f"The subject '{sites.name}' ran without computing {', '.join(left)}.")
     if not logits:
-        return Captured(tensors, None)
+        return Captured(hooks.tensors, None, hooks.before)
     scores = getattr(output, "logits", None)
     if not isinstance(scores, Tensor):
         raise SubjectError(f"The subject '{sites.name}' ({type(model).__name__}) has no logits: it lacks a head.")
-    return Captured(tensors, scores)
-
-
-def _reader(
-    site: Site, tap: Tap, sites: SiteMap, shape: tuple[int, int], keep: Callable[[Site, Tensor], None]
-) -> Callable[[Any, tuple[Any, ...], dict[str, Any]], None]:
-    plan = sites.plans[site.layer]
-    batch, positions = shape
-
-    def read(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if site.kind == "attn_pattern":
-            pattern = find_pattern(args[0], batch, positions)
-            if pattern is None:
-                raise SubjectError(f"'{sites.name}' computed no pattern at {site}; is its attention fused?")
-            keep(site, pattern)
-            return
-        tensor = first_tensor(args, kwargs) if tap.end == "input" else main_output(args[0])
-        assert tensor is not None, f"{site} was a tensor when the model was mapped"
-        if site.kind == "head_z":
-            keep(site, tensor.reshape(batch, positions, plan.n_heads, plan.d_head))
-        elif site.kind == "mlp_act":
-            keep(site, tensor.reshape(batch, positions, plan.n_neurons))
-        else:
-            # Some models add to the residual stream in place, which would change what was read.
-            tensor = tensor.reshape(batch, positions, plan.d_model)
-            keep(site, tensor.clone() if tap.scale == 1.0 else tensor * tap.scale)
-
-    return read
+    return Captured(hooks.tensors, scores, hooks.before)

@@ -29,3 +29,7 @@ class IndexDataError(NeuroglossError):
 
 class SealedError(NeuroglossError):
     """Somebody asked for examples of a split that is sealed to them."""
+
+
+class InterventionError(NeuroglossError):
+    """An edit of a forward pass names what is not there, does not fit, or drives the model out of its numbers."""

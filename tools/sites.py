@@ -58,9 +58,11 @@ class SiteMap:
             raise UnitError(f"'{site}' is not a site. Its kind must be one of {', '.join(SITE_KINDS)}.")
         self.check_layer(site.layer, str(site))
         plan = self.plans[site.layer]
-        if site.kind not in plan.taps:
-            raise UnitError(f"The subject '{self.name}' has no site {site}: {plan.missing[site.kind]}.")
-        return plan.taps[site.kind]
+        # Queries, keys and values are met while the attention module runs, which is the one that returns the pattern.
+        kind = "attn_pattern" if site.kind in ("head_q", "head_k", "head_v") else site.kind
+        if kind not in plan.taps:
+            raise UnitError(f"The subject '{self.name}' has no site {site}: {plan.missing[kind]}.")
+        return plan.taps[kind]
 
     def module(self, layer: int, path: str) -> nn.Module:
         """A submodule of a block by its path in the plan."""

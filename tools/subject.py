@@ -17,6 +17,7 @@ from tools.capture import Captured, run
 from tools.dictionaries import Dictionary, load_dictionary
 from tools.errors import DictionaryError, SubjectError, UnitError
 from tools.fingerprint import fingerprint, shuffle_weights, shuffled_fingerprint
+from tools.hooking.where import Moment
 from tools.loading import choose_device, find_folder, load_checkpoint, quiet, weight_files
 from tools.normalisation import Unembedding, find_unembedding
 from tools.sites import SiteMap, map_sites
@@ -153,29 +154,46 @@ class Subject:
             UnitError: A site does not exist in this model.
             SubjectError: The context is longer than the model's, or ids are beyond its vocabulary.
         """
+        self.check_ids(ids)
+        with self.lock:
+            return run(self.model, self.sites, self.inputs(ids, mask), sites, logits=logits)
+
+    def check_ids(self, ids: Tensor, earlier: int = 0) -> None:
+        """Raise SubjectError when the model cannot take these ids after so many earlier ones."""
         if ids.ndim != 2 or ids.shape[1] == 0 or ids.shape[0] == 0:
             raise ValueError(f"ids must be [batch, pos] and not empty; they are {list(ids.shape)}")
-        if ids.shape[1] > self.context:
+        if ids.shape[1] + earlier > self.context:
             raise SubjectError(
-                f"The context of {ids.shape[1]} tokens is too long for the subject '{self.name}', which takes "
-                f"{self.context}. Choose a smaller context."
+                f"The context of {ids.shape[1] + earlier} tokens is too long for the subject '{self.name}', which "
+                f"takes {self.context}. Choose a smaller context."
             )
         if int(ids.max()) >= self.vocabulary or int(ids.min()) < 0:
             raise SubjectError(
                 f"Token {int(ids.max())} is beyond the vocabulary of '{self.name}' ({self.vocabulary} tokens): "
                 "were these ids made by another tokenizer?"
             )
-        with self.lock:
-            return run(self.model, self.sites, self._inputs(ids, mask), sites, logits=logits)
 
-    def _inputs(self, ids: Tensor, mask: Tensor | None) -> dict[str, Any]:
+    @staticmethod
+    def moment(ids: Tensor, mask: Tensor | None) -> Moment:
+        """A pass over whole texts; padding on the left is what stands before a row's first token."""
+        starts = None if mask is None or bool((mask[:, 0] == 1).all()) else mask.long().argmax(1).cpu()
+        return Moment(ids.shape[0], ids.shape[1], starts=starts)
+
+    def inputs(self, ids: Tensor, mask: Tensor | None, earlier: int = 0) -> dict[str, Any]:
+        """Arguments of the model's forward pass over ids [batch, pos].
+
+        Args:
+            ids: Token ids.
+            mask: [batch, earlier + pos], 1 at real tokens; None if there is no padding.
+            earlier: Columns before `ids` that are in a cache.
+        """
         inputs = plain_inputs(self.model, ids.to(self.device))
         if mask is not None and bool((mask == 0).any()):
             mask = mask.to(self.device).long()
             inputs["attention_mask"] = mask
             if self._position_offset is not None:
                 # Real tokens count from zero wherever the padding is; padded positions just need a valid number.
-                inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0) + self._position_offset
+                inputs["position_ids"] = (mask.cumsum(1) - 1).clamp(min=0)[:, earlier:] + self._position_offset
         return inputs
 
     def _find_position_offset(self) -> int | None:

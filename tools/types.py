@@ -21,7 +21,8 @@ BoolArray = npt.NDArray[np.bool_]
 
 #: Where a tensor is read or written, in the order in which a block computes them.
 SITE_KINDS = (
-    "resid_pre", "attn_pattern", "head_z", "attn_out", "resid_mid", "mlp_act", "mlp_out", "resid_post",
+    "resid_pre", "head_q", "head_k", "attn_pattern", "head_v", "head_z", "attn_out", "resid_mid", "mlp_act", "mlp_out",
+    "resid_post",
 )  # fmt: skip
 
 
@@ -30,7 +31,9 @@ class Site:
     """A place in the subject where a tensor is read or written, e.g. ``resid_post.3``.
 
     Shapes: ``resid_*``, ``attn_out``, ``mlp_out`` are [batch, pos, d_model]; ``mlp_act`` is [batch, pos, neuron];
-    ``head_z`` is [batch, pos, head, d_head]; ``attn_pattern`` is [batch, head, query, key].
+    ``head_z`` is [batch, pos, head, d_head]; ``attn_pattern`` is [batch, head, query, key]. What goes into a
+    pattern and is mixed by it, ``head_q``, ``head_k`` and ``head_v``, is [batch, pos, head, d_head]: queries and keys
+    after rotary embeddings, keys and values that heads share repeated for each of them.
     """
 
     layer: int

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from tools.capture import Captured
 from tools.errors import UnitError
+from tools.hooking.attention import INSIDE
+from tools.hooking.edits import Edit, Selection
+from tools.hooking.where import Where
 from tools.kinds.registry import register
 from tools.sites import RESIDUAL
 from tools.subject import Direction, Subject
@@ -50,3 +53,19 @@ class DirectionUnit:
         """The vector itself where it lies in the residual stream; elsewhere None."""
         direction = _direction(subject, where)
         return direction.vector if direction.site.kind in RESIDUAL else None
+
+    def edit(
+        self, subject: Subject, where: str, index: int, new: Callable[[Tensor], Tensor], places: Where
+    ) -> Edit | None:
+        """Moves the tensor along the direction."""
+        direction = _direction(subject, where)
+        if direction.site.kind in INSIDE:
+            return None
+
+        def moved(old: Tensor, _: Selection) -> Tensor:
+            flat = old.reshape(*old.shape[:-2], -1) if direction.site.kind == "head_z" else old
+            vector = direction.vector.to(old)
+            now = flat @ vector
+            return old + ((new(now) - now)[..., None] * vector).reshape(old.shape)
+
+        return Edit(direction.site, places, moved)

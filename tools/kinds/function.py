@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from tools.capture import Captured
 from tools.errors import UnitError
+from tools.hooking.edits import Edit
+from tools.hooking.where import Where
 from tools.kinds.registry import register
 from tools.subject import Subject
 from tools.types import Site
@@ -51,4 +53,9 @@ class GeneratedFunction:
 
     def write_direction(self, subject: Subject, where: str, index: int) -> Tensor | None:
         """None: the block behind is random, and nothing is claimed of what a function's value does."""
+        return None
+
+    def edit(
+        self, subject: Subject, where: str, index: int, new: Callable[[Tensor], Tensor], places: Where
+    ) -> Edit | None:
         return None

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from tools.capture import Captured
 from tools.errors import UnitError
+from tools.hooking.edits import Edit, Selection
+from tools.hooking.where import Where
 from tools.kinds.neuron import layer_number
 from tools.kinds.registry import register
 from tools.structure import weight_in_out
@@ -70,3 +72,16 @@ class Head:
 
     def write_direction(self, subject: Subject, where: str, index: int) -> Tensor | None:
         return None
+
+    def edit(
+        self, subject: Subject, where: str, index: int, new: Callable[[Tensor], Tensor], places: Where
+    ) -> Edit | None:
+        """Stretches the head's write to another norm; where it writes nothing, it stays so."""
+        factors = _factors(subject, int(where))[index]
+
+        def stretched(old: Tensor, _: Selection) -> Tensor:
+            norm = torch.linalg.vector_norm(old @ factors.to(old).T, dim=-1, keepdim=True)
+            stretch = torch.where(norm > 0, new(norm) / norm.clamp(min=1e-30), torch.ones_like(norm))
+            return old * stretch
+
+        return Edit(self.site(subject, where), places.channel(index), stretched)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from tools.capture import Captured
 from tools.errors import UnitError
+from tools.hooking.edits import Edit
+from tools.hooking.where import Where
 from tools.kinds.registry import register
 from tools.normalisation import Norm, read_norm
 from tools.structure import weight_in_out
@@ -67,3 +69,8 @@ class Neuron:
         direction = weight_in_out(subject.sites.module(layer, plan.mlp_out))[index].float()
         direction = direction * plan.taps["mlp_out"].scale
         return behind_norm(subject, layer, plan.mlp_norm, direction)
+
+    def edit(
+        self, subject: Subject, where: str, index: int, new: Callable[[Tensor], Tensor], places: Where
+    ) -> Edit | None:
+        return Edit(self.site(subject, where), places.channel(index), lambda old, _: new(old))

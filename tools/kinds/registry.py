@@ -9,6 +9,8 @@ from torch import Tensor
 
 from tools.capture import Captured
 from tools.errors import UnitError
+from tools.hooking.edits import Edit
+from tools.hooking.where import Where
 from tools.subject import Subject
 from tools.types import Site
 
@@ -36,6 +38,14 @@ class UnitKind(Protocol):
 
     def write_direction(self, subject: Subject, where: str, index: int) -> Tensor | None:
         """What the unit adds to the residual stream, float32 [d_model], or None where that is not one vector."""
+
+    def edit(
+        self, subject: Subject, where: str, index: int, new: Callable[[Tensor], Tensor], places: Where
+    ) -> Edit | None:
+        """An edit that gives the unit the activation `new(activation)`; None where nothing is the unit's own to change.
+
+        `places` has rows and positions, and no channels.
+        """
 
 
 _KINDS: dict[str, UnitKind] = {}

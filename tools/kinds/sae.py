@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor
 
 from tools.capture import Captured
 from tools.dictionaries import Dictionary
 from tools.errors import UnitError
+from tools.hooking.attention import INSIDE
+from tools.hooking.edits import Edit, Selection
+from tools.hooking.where import Where
 from tools.kinds.registry import register
 from tools.sites import RESIDUAL
 from tools.subject import Subject
@@ -53,3 +56,22 @@ class Latent:
         """Decoder row, if the dictionary writes into the residual stream; else None."""
         dictionary = _dictionary(subject, where)
         return dictionary.W_dec[index].float() if dictionary.site_out.kind in RESIDUAL else None
+
+    def edit(
+        self, subject: Subject, where: str, index: int, new: Callable[[Tensor], Tensor], places: Where
+    ) -> Edit | None:
+        """Adds what the decoder makes of the change to the tensor that the dictionary writes."""
+        dictionary = _dictionary(subject, where)
+        site, site_out = dictionary.site, dictionary.site_out
+        if {site.kind, site_out.kind} & set(INSIDE):
+            return None
+
+        def changed(old: Tensor, at: Selection) -> Tensor:
+            like = old if site == site_out else at.now(site)
+            latents = dictionary.encode(like)
+            other = latents.clone()
+            other[..., index] = new(latents[..., index].float()).to(latents.dtype)
+            difference = dictionary.decode(other, like) - dictionary.decode(latents, like)
+            return old + difference.reshape(old.shape).to(old.dtype)
+
+        return Edit(site_out, places, changed, needs=() if site == site_out else (site,))
