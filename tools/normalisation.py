@@ -62,6 +62,8 @@ class Unembedding:
 
     steps: tuple[Norm | Tensor, ...]
     """Norms, and weights [in, out]; the last is the unembedding."""
+    modules: tuple[nn.Module, ...]
+    """The model's module of each step."""
 
     def project(self, direction: Tensor) -> Tensor:
         """Logits that a direction in the residual stream adds, up to the final norm's positive scale.
@@ -112,20 +114,23 @@ def find_unembedding(model: PreTrainedModel, sites: SiteMap) -> Unembedding | No
         for handle in handles:
             handle.remove()
     steps: list[Norm | Tensor] = []
+    modules: list[nn.Module] = []
     current = seen[0][2]
     for module, tensor, result in seen[1:]:
         if tensor.shape != current.shape or not torch.equal(tensor, current):
             continue
         if is_linear(module):
             steps.append(weight_in_out(module).detach())
+            modules.append(module)
         elif not torch.equal(tensor, result):  # dropout passes its input on
             norm = read_norm(module, tensor.shape[-1], tensor.device)
             if norm is None:
                 return None
             steps.append(norm)
+            modules.append(module)
         current = result
         if module is head:
-            return Unembedding(tuple(steps))
+            return Unembedding(tuple(steps), tuple(modules))
     return None
 
 
