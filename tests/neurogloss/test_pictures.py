@@ -13,6 +13,7 @@ from rich.cells import cell_len
 from neurogloss.render import plots
 from neurogloss.render.curves import Curve, save_curves
 from neurogloss.render.effects import Effect, ranked_table, signed_bar, tokens_table
+from neurogloss.render.graphs import Arrow, Graph, Node, arrows_table, save_graph
 from neurogloss.render.heatmap import HeatMap, save_heatmaps, text_map
 
 TOKENS = ["<s>", " the", "\n", "\x1b[2J", "$x_1$", "日本", "</text><script>", "[red]", "\u202eevil", "a" * 90]
@@ -143,3 +144,30 @@ def test_curves_are_drawn_with_bands_and_names(tmp_path: Path, ending: str) -> N
         }
     else:
         assert file.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_graph_has_its_boxes_and_its_strongest_arrows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from neurogloss.render.console import make_console, print_to
+
+    nodes = [Node("embed", 0), Node("head:0:1", 1, value=1.0), Node("head:0:2", 1, value=-2.0), Node("logits", 2)]
+    arrows = [Arrow("embed", "head:0:1", 0.5), Arrow("head:0:1", "logits", 3.0), Arrow("head:0:2", "logits", -1.0)]
+    graph = Graph(nodes, arrows, ["input", "0", "output"], title="copying", scale="logit difference")
+    file = tmp_path / "a.svg"
+    save_graph(file, graph)
+    words = {node.text for node in ElementTree.parse(file).iter() if node.tag.endswith("}text")}
+    assert {"embed", "head:0:1", "head:0:2", "logits", "input", "output", "copying"} <= words
+    print_to(make_console(), arrows_table(graph, most=2))
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told[1:]] == ["head:0:1→logits", "head:0:2→logits"]
+
+
+def test_a_graph_over_tokens_is_drawn_with_their_text(tmp_path: Path) -> None:
+    nodes = [Node(f"{row}.{column}", row, column) for row in range(2) for column in range(len(TOKENS))]
+    graph = Graph(nodes, [Arrow("0.3", "1.4", 1.0)], ["in", "0"], TOKENS)
+    save_graph(tmp_path / "a.png", graph)
+    save_graph(tmp_path / "a.svg", graph)
+    assert "\\x1b[2J  3" in (tmp_path / "a.svg").read_text()
+    with pytest.raises(ValueError, match="no box"):
+        Graph(nodes, [Arrow("0.3", "9.9", 1.0)], ["in", "0"], TOKENS)
+    with pytest.raises(ValueError, match="same name"):
+        Graph([nodes[0], nodes[0]], [], ["in", "0"], TOKENS)
