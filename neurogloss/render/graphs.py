@@ -128,9 +128,9 @@ def _draw(graph: Graph, axes: Axes) -> None:
     limit = max((abs(node.value) for node in graph.nodes if node.value is not None), default=1.0) or 1.0
     busiest = _busiest(graph)
     for node in graph.nodes:
-        share = None if node.value is None else node.value / limit
-        face = "#eeeeee" if share is None else plots.diverging()(0.5 + 0.5 * share)
-        ink = "white" if share is not None and abs(share) > 0.62 else "black"
+        lit = 0.0 if node.value is None else node.value / limit
+        face = "#eeeeee" if node.value is None else plots.diverging()(0.5 + 0.5 * lit)
+        ink = "white" if abs(lit) > 0.62 else "black"
         axes.text(*places[node.name], plots.label(node.label or node.name, 16), ha="center", va="center", color=ink,
                   fontsize=9 if busiest <= 8 else 7, zorder=3,
                   bbox={"boxstyle": "round,pad=0.3", "facecolor": face, "edgecolor": "#666666", "linewidth": 0.6},
