@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from agent.bench import Bench
 from agent.budget import StoppedError
 from agent.ledger import Ledger
+from agent.toolbox import Arguments, ToolResult, Workbench, call
 from tools.index import SplitView
 from tools.types import UnitId
 
@@ -43,3 +45,16 @@ class Desk:
             raise StoppedError(stage)
         self.ledger = Ledger(self.bench.passes)
         return self.ledger
+
+    def use(self, tool: str, arguments: Mapping[str, Any] | str | Arguments) -> ToolResult:
+        """A typed tool on the subject, used by the step in hand: counted, and reported to become an experiment.
+
+        Args:
+            tool: Its name in `agent.toolbox`.
+            arguments: Its arguments, as a mapping or as the JSON text of a language model's tool call.
+        """
+        result = call(Workbench.of(self.bench), tool, arguments)
+        assert self.ledger is not None, "a tool is used by a step"
+        self.ledger.count()
+        self.ledger.event("tool", result.to_json())
+        return result

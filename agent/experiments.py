@@ -118,6 +118,23 @@ def _queries(report: Report) -> Json:
     return _row(report, "queries", arguments, observation, 0)
 
 
+def _tool(report: Report) -> Json:
+    """One use of a typed tool (`agent.toolbox`), done or failed."""
+    event = report.event
+    seen = {"summary": event["summary"], "data": {"result": event["data"]}, "hypothesis": report.hypothesis,
+            "outcome": None}  # fmt: skip
+    return {
+        "kind": event["tool"],
+        "arguments": {"unit": str(report.unit), "polarity": report.polarity, **event["arguments"], **event["origin"]},
+        "seed": event["seed"],
+        "status": "failed" if event["error"] else "done",
+        "error": event["error"],
+        "digest": event["digest"],
+        "seconds": float(event["cost"]["seconds"]),
+        "observations": [] if event["error"] else [seen],
+    }
+
+
 _KINDS: dict[str, Callable[[Report], Json]] = {
-    "induction": _induction, "edit_check": _edit_check, "queries": _queries,
+    "induction": _induction, "edit_check": _edit_check, "queries": _queries, "tool": _tool,
 }  # fmt: skip

@@ -23,7 +23,7 @@ from tools.errors import NeuroglossError
 #: Characters of a result that a language model is shown; what is longer is told by its summary alone.
 MOST_SHOWN = 24_000
 #: Names that a record of an experiment takes for itself, beside the tool's arguments.
-RESERVED = ("subject", "dtype", "index", "dictionaries")
+RESERVED = ("subject", "name", "dtype", "index", "dictionaries")
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class ToolResult:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values with stable keys."""
-        return {**asdict(self), "seed": self.seed, "digest": self.digest}
+        return {**asdict(self), "origin": self.origin.to_json(), "seed": self.seed, "digest": self.digest}
 
     def message(self) -> str:
         """What a language model is told: one JSON object, short enough to read."""
@@ -109,16 +109,10 @@ class ToolResult:
             hypothesis: Key of the hypothesis that it bears on.
             outcome: What it says about that hypothesis: a verdict.
         """
-        origin = {
-            "subject": self.origin.fingerprint,
-            "dtype": self.origin.dtype,
-            **({"index": self.origin.index} if self.origin.index else {}),
-            **({"dictionaries": dict(self.origin.dictionaries)} if self.origin.dictionaries else {}),
-        }
         seen = () if self.error else (ObservationRecord(self.summary, {"result": self.data}, hypothesis, outcome),)
         return ExperimentRecord(
             kind=self.tool,
-            arguments={**self.arguments, **origin},
+            arguments={**self.arguments, **self.origin.to_json()},
             seed=self.seed,
             status="failed" if self.error else "done",
             error=self.error,

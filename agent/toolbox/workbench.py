@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 from agent.bench import Bench
 from agent.ledger import PassCounter
@@ -29,6 +30,14 @@ class Origin:
     """Key of the activation index, for tools that read one."""
     dictionaries: Mapping[str, str] = field(default_factory=dict)
     """Name -> fingerprint of the sparse dictionaries attached to the subject."""
+
+    def to_json(self) -> dict[str, Any]:
+        """What a record of an experiment has beside the arguments; what there is none of is left out."""
+        told = {
+            "subject": self.fingerprint, "name": self.subject, "dtype": self.dtype, "index": self.index,
+            "dictionaries": dict(self.dictionaries),
+        }  # fmt: skip
+        return {name: value for name, value in told.items() if value}
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from agent.bench import Bench
 from agent.budget import StoppedError
 from agent.checkpoints import open_checkpoints
 from agent.desk import Desk
+from agent.experiments import Report, experiment_of
 from agent.investigation import STEPS, build_graph, investigate
 from agent.ledger import Ledger
 from agent.results import result_of
@@ -22,6 +24,7 @@ from agent.state import State
 from explainers.registry import get
 from scorers.types import Null, Score
 from scorers.verdict import Verdict
+from store.records import ExperimentRecord
 from tools.corpora import load_corpus
 from tools.errors import SealedError
 from tools.index import IndexSettings, Opening, SplitView, build_index
@@ -89,6 +92,24 @@ def test_steps_run_alone_one_after_the_other(bench: Bench, desk: Callable[..., D
         "cost", "triage", "profile", "rivals", "events", "experiments", "marks", "chosen", "claims", "scores",
         "verdicts",
     }  # fmt: skip
+
+
+def test_a_tool_that_a_step_uses_is_counted_and_becomes_an_experiment(desk: Callable[..., Desk]) -> None:
+    at = desk()
+    ledger = at.enter("propose")
+    done = at.use("activations", {"texts": ["Ann saw the red ball."], "units": [str(NEURON)]})
+    failed = at.use("activations", '{"texts": []}')
+    assert done.ok
+    assert not failed.ok
+    assert ledger.cost["tool_calls"] == 2
+    assert ledger.cost["forward_passes"] == done.cost.forward_passes == 1
+    rows = [experiment_of(Report(at.bench, NEURON, "+", 0, "+1", event)) for event in ledger.events]
+    first, second = (ExperimentRecord(**(row or {})) for row in rows)
+    direct = done.experiment(hypothesis="+1")
+    assert (first.kind, first.digest, first.seconds) == (direct.kind, direct.digest, direct.seconds)
+    assert first.arguments == {"unit": str(NEURON), "polarity": "+", **direct.arguments}
+    assert first.observations == [asdict(direct.observations[0])]
+    assert (second.status, second.error, second.observations) == ("failed", failed.error, [])
 
 
 def test_stopped_before_any_step_ends_as_if_undisturbed(desk: Callable[..., Desk], tmp_path: Path) -> None:
