@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -10,23 +11,24 @@ from torch import Tensor
 from tools.subject import Subject
 from tools.types import Site
 
+#: What stands for a token: its stream alone at the place in question, or its embedding.
+Streams = Literal["alone", "embedding"]
 #: Tokens that are embedded at once.
 _ROWS = 4096
 
 
-def token_streams(subject: Subject, token_ids: Sequence[int], layer: int = 0) -> Tensor:
-    """Each token's stream as it enters a layer, at position 1 after the text's first token.
+def token_streams(subject: Subject, token_ids: Sequence[int], site: Site) -> Tensor:
+    """Each token's residual stream at a site, at position 1 after the text's first token.
 
     Args:
         subject: The model.
         token_ids: The tokens.
-        layer: 0 gives the embeddings; later ones have in them what earlier layers make of the token on its own.
+        site: ``resid_pre.0`` gives the embeddings; later ones have in them what is made of the token on its own.
 
     Returns:
         [token, d_model], in the subject's dtype.
     """
     first = subject.bos_id if subject.bos_id is not None else token_ids[0]
-    site = Site(layer, "resid_pre")
     rows = [
         subject.capture(torch.tensor([[first, token] for token in token_ids[i : i + _ROWS]]), None, [site])[site]
         for i in range(0, len(token_ids), _ROWS)

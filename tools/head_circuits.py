@@ -19,19 +19,19 @@ whose first layers do much to it, the circuits are then those of vectors that do
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tools import units
-from tools.embeddings import position_streams, token_streams
+from tools.embeddings import Streams, position_streams, token_streams
 from tools.errors import UnitError
 from tools.head_weights import attention_input, head_weights
 from tools.kinds.neuron import behind_norm
 from tools.normalisation import Unembedding
 from tools.subject import Subject
-from tools.types import UnitId
+from tools.types import Site, UnitId
 
 #: Entries of a block of a circuit that exist at once (64 MB in float32).
 _BLOCK = 2**24
@@ -41,8 +41,6 @@ _SAMPLE = 1024
 OWN = 10
 #: Learned positions whose preference for each other is computed.
 _POSITIONS = 512
-#: What stands for a token: its stream alone at the layer, or its embedding.
-Streams = Literal["alone", "embedding"]
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,9 @@ def _token_factors(subject: Subject, unit: UnitId, tokens: list[int], entering: 
     parts = []
     block = max(1, _BLOCK // subject.d_model)
     for start in range(0, len(tokens), block):
-        x = attention_input(subject, layer, token_streams(subject, tokens[start : start + block], entering))
+        x = attention_input(
+            subject, layer, token_streams(subject, tokens[start : start + block], Site(entering, "resid_pre"))
+        )
         parts.append((
             x @ weights.W_Q[head] + weights.b_Q[head], x @ weights.W_K[head] + weights.b_K[head], x @ weights.W_V[head],
         ))  # fmt: skip
@@ -238,7 +238,7 @@ def _offsets(subject: Subject, unit: UnitId, tokens: list[int], k: int) -> tuple
         return None
     layer, head = int(unit.where), unit.index
     weights = head_weights(subject, layer)
-    x = attention_input(subject, layer, token_streams(subject, tokens).float().mean(0) + added)
+    x = attention_input(subject, layer, token_streams(subject, tokens, Site(0, "resid_pre")).float().mean(0) + added)
     queries = x @ weights.W_Q[head] + weights.b_Q[head]
     scores = weights.scale * queries @ (x @ weights.W_K[head] + weights.b_K[head]).T
     place = torch.arange(positions, device=scores.device)

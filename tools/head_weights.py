@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import copy
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -26,8 +26,8 @@ from torch.overrides import TorchFunctionMode
 
 from tools.errors import UnitError
 from tools.kinds.head import output_weights
-from tools.normalisation import read_norm
-from tools.structure import eager_attention, first_tensor, main_output, plain_inputs
+from tools.normalisation import norm_before, read_norm
+from tools.structure import eager_attention, first_tensor, plain_inputs
 from tools.subject import Subject
 
 #: Basis vectors that are run at once.
@@ -144,7 +144,7 @@ class _Attention:
         self.subject, self.layer = subject, layer
         self.plan = subject.sites.plans[layer]
         self.path = self.plan.taps["attn_pattern"].path
-        self.norm = self._norm_before()
+        self.norm = norm_before(subject.model, subject.sites.blocks[layer], self.path)
         self.module = copy.deepcopy(subject.sites.module(layer, self.path)).float()
         self.left_out: list[str] = []
         normed = [child for child in self.module.modules() if child is not self.module and self._straighten(child)]
@@ -193,38 +193,6 @@ class _Attention:
             except _Seen:
                 pass
         return found[0]
-
-    def _norm_before(self) -> str | None:
-        """The module of the block whose output is the input of attention; None where that is the stream itself."""
-        block = self.subject.sites.blocks[self.layer]
-        outputs: dict[str, Tensor] = {}
-        seen: list[Tensor | None] = []
-
-        def keep(path: str) -> Callable[..., None]:
-            def hook(_m: Any, _i: Any, output: Any) -> None:
-                tensor = main_output(output)
-                if tensor is not None:
-                    outputs[path] = tensor
-
-            return hook
-
-        def stop(_m: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            seen.append(first_tensor(args, kwargs))
-            raise _Seen
-
-        handles = [m.register_forward_hook(keep(p)) for p, m in block.named_modules() if p and p != self.path]
-        handles.append(block.get_submodule(self.path).register_forward_pre_hook(stop, with_kwargs=True))
-        try:
-            ids = torch.arange(3, device=self.subject.device)[None] % self.subject.vocabulary
-            self.subject.model(**plain_inputs(self.subject.model, ids))
-        except _Seen:
-            pass
-        finally:
-            for handle in handles:
-                handle.remove()
-        read = seen[0]
-        assert read is not None, "attention reads a tensor"
-        return next((path for path, tensor in outputs.items() if tensor is read), None)
 
     def scores(self, generator: torch.Generator) -> tuple[float, list[str]]:
         """The factor of q . k in the scores, and what else acts on them."""

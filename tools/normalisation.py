@@ -6,7 +6,9 @@ whatever γ is called and however it is stored (Gemma stores γ - 1).
 
 from __future__ import annotations
 
+import contextlib
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +56,38 @@ def read_norm(module: nn.Module, width: int, device: torch.device) -> Norm | Non
         if torch.allclose(gains[0], gains[1], rtol=1e-3, atol=1e-3):
             return Norm((gains[0] + gains[1]) / 2, centred)
     return None
+
+
+def norm_before(model: PreTrainedModel, block: nn.Module, path: str) -> str | None:
+    """The module of a block whose output is what the submodule `path` reads; None where that is not a module's."""
+    made: dict[str, Tensor] = {}
+    read: list[Tensor | None] = []
+
+    class Seen(Exception):  # noqa: N818 (no error: it ends the pass)
+        """Both have been seen."""
+
+    def keep(module: str) -> Callable[..., None]:
+        def hook(_m: nn.Module, _i: Any, output: Any) -> None:
+            tensor = main_output(output)
+            if tensor is not None:
+                made[module] = tensor
+
+        return hook
+
+    def stop(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        read.append(first_tensor(args, kwargs))
+        raise Seen
+
+    handles = [m.register_forward_hook(keep(p)) for p, m in block.named_modules() if p and p != path]
+    handles.append(block.get_submodule(path).register_forward_pre_hook(stop, with_kwargs=True))
+    try:
+        with torch.no_grad(), contextlib.suppress(Seen):
+            model(**plain_inputs(model, torch.arange(3, device=model.device)[None]))
+    finally:
+        for handle in handles:
+            handle.remove()
+    # Dropout hands on the tensor that it was given: the first to have made it counts.
+    return next((module for module, tensor in made.items() if tensor is read[0]), None)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,8 @@ from tools.types import SITE_KINDS, Site
 
 #: Kinds of sites in the basis of the residual stream: the stream itself, and what is added to it.
 RESIDUAL = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out")
+#: The stream itself.
+STREAMS = ("resid_pre", "resid_mid", "resid_post")
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,9 @@ def map_sites(model: PreTrainedModel, name: str) -> SiteMap:
             f"'{name}' is an encoder-decoder model ({type(model).__name__}). Subjects are decoders (GPT, Llama) "
             "or encoders (BERT), whose blocks form one residual stream."
         )
-    lists = _candidate_lists(model)
-    device = next(model.parameters()).device
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    ids = torch.arange(PROBE_BATCH * PROBE_POSITIONS, device=device).reshape(PROBE_BATCH, -1) % vocabulary
+    ids = _probe_ids(model)
     try:
-        with eager_attention(model):
-            calls = _observe(model, ids, [block for blocks in lists.values() for block in blocks])
-        blocks = _choose_blocks(name, model, lists, calls)
+        blocks, calls = _find_blocks(model, name, ids)
         _check_called_once(model, name, ids, blocks)
         heads = getattr(model.config.get_text_config(), "num_attention_heads", None)
         plans: dict[tuple[Any, ...], BlockPlan] = {}
@@ -120,6 +117,30 @@ def map_sites(model: PreTrainedModel, name: str) -> SiteMap:
             f"projections of attention and MLP; found that {first['head_z']}, and that {first['mlp_act']}."
         )
     return SiteMap(name, tuple(blocks), ordered)
+
+
+def find_blocks(model: PreTrainedModel, name: str) -> tuple[nn.Module, ...]:
+    """The blocks of a stack that runs on token ids alone, such as the encoder of an encoder-decoder model.
+
+    Raises:
+        SubjectError: There is no run of equal blocks.
+    """
+    return tuple(_find_blocks(model, name, _probe_ids(model))[0])
+
+
+def _probe_ids(model: PreTrainedModel) -> Tensor:
+    vocabulary = int(model.get_input_embeddings().weight.shape[0])
+    ids = torch.arange(PROBE_BATCH * PROBE_POSITIONS, device=next(model.parameters()).device)
+    return torch.remainder(ids.reshape(PROBE_BATCH, -1), vocabulary)
+
+
+def _find_blocks(
+    model: PreTrainedModel, name: str, ids: Tensor
+) -> tuple[list[nn.Module], dict[int, tuple[tuple[Any, ...], dict[str, Any]]]]:
+    lists = _candidate_lists(model)
+    with eager_attention(model):
+        calls = _observe(model, ids, [block for blocks in lists.values() for block in blocks])
+    return _choose_blocks(name, model, lists, calls), calls
 
 
 def _choose_blocks(

@@ -9,8 +9,9 @@ import torch
 import transformers as hf
 from torch import Tensor
 
+from tools.embeddings import Streams
 from tools.errors import UnitError
-from tools.head_circuits import Streams, eigenvalue_ratio, head_circuit, top_entries
+from tools.head_circuits import eigenvalue_ratio, head_circuit, top_entries
 from tools.planted.words import pieces
 from tools.subject import Subject, load_subject
 from tools.types import UnitId

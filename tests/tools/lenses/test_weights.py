@@ -1,4 +1,4 @@
-"""What units write, against formulas on the model's weights."""
+"""What units read and write, against formulas on the model's weights."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import torch
 import transformers as hf
 
 from tools.errors import UnitError
-from tools.lenses import head_writes, write_lens
+from tools.lenses import head_writes, read_lens, write_lens
+from tools.planted import build, load_truth, planted_spec
 from tools.subject import Subject, load_subject
 from tools.types import Site, UnitId
 
@@ -113,3 +114,66 @@ def test_encoder_has_no_lens(tiny_gpt2_folder: Path) -> None:
     subject = Subject("bert", hf.BertForMaskedLM(config).eval(), tokenizer, "0" * 16)
     assert write_lens(subject, UnitId.parse("mlp:0:0")) is None
     assert head_writes(subject, UnitId.parse("head:0:0"), [5]) is None
+
+
+def test_read_lens_is_what_each_token_gives_the_neuron(gpt2: Subject) -> None:
+    """Pre-activations of the neuron over the whole vocabulary, from GPT-2's own modules."""
+    block, unit = gpt2.model.transformer.h[1], UnitId.parse("mlp:1:11")
+    n = len(gpt2.tokenizer)
+    bos = 0 if gpt2.bos_id is None else gpt2.bos_id
+    middle = gpt2.capture(torch.tensor([[bos, t] for t in range(n)]), None, [Site(1, "resid_mid")])
+    alone = block.ln_2(middle[Site(1, "resid_mid")][:, 1]) @ block.mlp.c_fc.weight[:, 11]
+    stream = gpt2.model.transformer.wte.weight[:n] + gpt2.model.transformer.wpe.weight[1]
+    embedded = block.ln_2(stream) @ block.mlp.c_fc.weight[:, 11]
+    for scores, lens in ((alone, read_lens(gpt2, unit, 4)), (embedded, read_lens(gpt2, unit, 4, "embedding"))):
+        assert lens is not None
+        centred = scores - scores.mean()
+        assert [s for _, s in lens.exciting.promoted] == pytest.approx(centred.topk(4).values.tolist(), abs=1e-4)
+        lowest = centred.topk(4, largest=False)
+        assert [p for p, _ in lens.exciting.suppressed] == gpt2.pieces(lowest.indices.tolist())
+
+
+def test_read_direction_through_the_unembedding_has_both_norms_folded_in(gpt2: Subject) -> None:
+    model = gpt2.model.transformer
+    read = model.h[1].ln_2.weight * model.h[1].mlp.c_fc.weight[:, 11]
+    read = read - read.mean()
+    scores = (model.ln_f.weight * (read - read.mean())) @ model.wte.weight.T
+    scores = scores[: len(gpt2.tokenizer)] - scores[: len(gpt2.tokenizer)].mean()
+    lens = read_lens(gpt2, UnitId.parse("mlp:1:11"), 3)
+    assert lens is not None
+    assert lens.unembedding is not None
+    assert [s for _, s in lens.unembedding.promoted] == pytest.approx(scores.topk(3).values.tolist(), abs=1e-4)
+
+
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_planted_units_show_the_tokens_that_they_look_for_and_promote(architecture: str) -> None:
+    subject = load_subject(f"planted:seed=1,arch={architecture}", device="cpu")
+    truths = load_truth(build(planted_spec(f"planted:seed=1,arch={architecture}")))
+    sets = [t for t in truths.values() if t.family == "token set" and t.polarity == "+"]
+    assert len(sets) > 5
+    for truth in sets:
+        tokens = {token for case in truth.cases for token in case.when.tokens}
+        lens = read_lens(subject, UnitId.parse(truth.unit), len(tokens))
+        assert lens is not None
+        assert {piece for piece, _ in lens.exciting.promoted} == tokens
+    effects = [t for t in truths.values() if t.effect is not None and not t.unit.startswith("head")]
+    assert len(effects) > 20
+    hits = 0
+    for truth in effects:
+        assert truth.effect is not None
+        lens = write_lens(subject, UnitId.parse(truth.unit), len(truth.effect.tokens))
+        assert lens is not None
+        upwards = (truth.effect.sign > 0) == (truth.polarity == "+")
+        found = {piece for piece, _ in (lens.promoted if upwards else lens.suppressed)}
+        hits += found == set(truth.effect.tokens)
+    assert hits == len(effects)
+
+
+def test_encoder_neurons_read_tokens_and_no_unembedding(tiny_gpt2_folder: Path) -> None:
+    config = hf.BertConfig(vocab_size=400, hidden_size=16, num_attention_heads=2, num_hidden_layers=2,
+                           intermediate_size=20, max_position_embeddings=16)  # fmt: skip
+    tokenizer = hf.AutoTokenizer.from_pretrained(tiny_gpt2_folder)
+    lens = read_lens(Subject("bert", hf.BertForMaskedLM(config).eval(), tokenizer, "0" * 16), UnitId.parse("mlp:0:0"))
+    assert lens is not None
+    assert lens.unembedding is None
+    assert len(lens.exciting.promoted) == 10
