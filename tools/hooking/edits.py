@@ -79,6 +79,8 @@ class Edit:
                 f"The edit '{self.spec.get('op', 'change')}' at {self.site} does not fit: it is to change a tensor "
                 f"of shape {list(old.shape)} ({str(error).splitlines()[0][:120]})."
             ) from error
+        if all(isinstance(part, slice) for part in picked.index):
+            return new.clone()
         changed = tensor.clone()
         changed[picked.index] = new
         return changed
