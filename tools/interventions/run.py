@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterable, Sequence
 
 import torch
@@ -28,6 +29,7 @@ def run(
     read: Iterable[Site] = (),
     read_before: Iterable[Site] = (),
     logits: bool = True,
+    last: bool = False,
     gradients: bool = False,
     resume: Resume | None = None,
     past: Prefix | None = None,
@@ -42,6 +44,8 @@ def run(
         read: Sites whose tensors to return, as they are after the edits there.
         read_before: Sites whose tensors to return as they were before the edits there (`Captured.before`).
         logits: Also return the logits [batch, pos, vocabulary]. Without them the pass ends at the deepest site read.
+        last: Those of the last column alone, [batch, 1, vocabulary]: for texts of one length, of which only what comes
+            next matters.
         gradients: Keep the graph, so that `Captured.gradients` can differentiate by what was read.
         resume: Skip the blocks below a layer, whose output is known from another run.
         past: A prefix that all rows have behind them, with its keys and values cached.
@@ -69,10 +73,15 @@ def run(
             inputs, moment = past.inputs(ids)
         else:
             inputs, moment = subject.inputs(ids, mask), subject.moment(ids, mask)
+        if last and "logits_to_keep" in inspect.signature(subject.model.forward).parameters:
+            inputs["logits_to_keep"] = 1
         found = run_model(
             subject.model, subject.sites, inputs, sites, logits=logits, edits=edits, before=earlier,
             gradients=gradients, moment=moment,
         )  # fmt: skip
+    if last and found.logits is not None:
+        found.logits = found.logits[:, -1:]
+        mask = None if mask is None else mask[:, -1:]
     if edits and found.logits is not None:
         _check_finite(subject, found.logits, mask, edits)
     return found

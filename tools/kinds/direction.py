@@ -58,6 +58,12 @@ class DirectionUnit:
         self, subject: Subject, where: str, index: int, new: Callable[[Tensor], Tensor], places: Where
     ) -> Edit | None:
         """Moves the tensor along the direction."""
+        return self.edit_group(subject, where, lambda now: new(now[..., 0])[..., None], places)
+
+    def contents(self, subject: Subject, where: str, captured: Captured) -> Tensor:
+        return self.activations(subject, where, captured)
+
+    def edit_group(self, subject: Subject, where: str, new: Callable[[Tensor], Tensor], places: Where) -> Edit | None:
         direction = _direction(subject, where)
         if direction.site.kind in INSIDE:
             return None
@@ -65,7 +71,7 @@ class DirectionUnit:
         def moved(old: Tensor, _: Selection) -> Tensor:
             flat = old.reshape(*old.shape[:-2], -1) if direction.site.kind == "head_z" else old
             vector = direction.vector.to(old)
-            now = flat @ vector
-            return old + ((new(now) - now)[..., None] * vector).reshape(old.shape)
+            now = (flat @ vector)[..., None]
+            return old + ((new(now) - now) * vector).reshape(old.shape)
 
         return Edit(direction.site, places, moved)

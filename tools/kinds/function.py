@@ -59,3 +59,9 @@ class GeneratedFunction:
         self, subject: Subject, where: str, index: int, new: Callable[[Tensor], Tensor], places: Where
     ) -> Edit | None:
         return None
+
+    def contents(self, subject: Subject, where: str, captured: Captured) -> Tensor:
+        return self.activations(subject, where, captured)
+
+    def edit_group(self, subject: Subject, where: str, new: Callable[[Tensor], Tensor], places: Where) -> Edit | None:
+        return None

@@ -85,3 +85,10 @@ class Head:
             return old * stretch
 
         return Edit(self.site(subject, where), places.channel(index), stretched)
+
+    def contents(self, subject: Subject, where: str, captured: Captured) -> Tensor:
+        return captured[self.site(subject, where)].float()
+
+    def edit_group(self, subject: Subject, where: str, new: Callable[[Tensor], Tensor], places: Where) -> Edit | None:
+        """Turns all heads' vectors [..., head, d_head] into others."""
+        return Edit(self.site(subject, where), places, lambda old, _: new(old))

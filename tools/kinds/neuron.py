@@ -74,3 +74,9 @@ class Neuron:
         self, subject: Subject, where: str, index: int, new: Callable[[Tensor], Tensor], places: Where
     ) -> Edit | None:
         return Edit(self.site(subject, where), places.channel(index), lambda old, _: new(old))
+
+    def contents(self, subject: Subject, where: str, captured: Captured) -> Tensor:
+        return self.activations(subject, where, captured)
+
+    def edit_group(self, subject: Subject, where: str, new: Callable[[Tensor], Tensor], places: Where) -> Edit | None:
+        return Edit(self.site(subject, where), places, lambda old, _: new(old))

@@ -47,6 +47,13 @@ class UnitKind(Protocol):
         `places` has rows and positions, and no channels.
         """
 
+    def contents(self, subject: Subject, where: str, captured: Captured) -> Tensor:
+        """What ablation takes away and puts back, [batch, pos, width, ...], from a capture that holds the group's site:
+        the activations; of heads, whose norm is not all that they write, the vectors before the output projection."""
+
+    def edit_group(self, subject: Subject, where: str, new: Callable[[Tensor], Tensor], places: Where) -> Edit | None:
+        """An edit that turns the contents [..., width, ...] of the whole group into `new(contents)`; None as above."""
+
 
 _KINDS: dict[str, UnitKind] = {}
 

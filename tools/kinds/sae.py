@@ -61,6 +61,19 @@ class Latent:
         self, subject: Subject, where: str, index: int, new: Callable[[Tensor], Tensor], places: Where
     ) -> Edit | None:
         """Adds what the decoder makes of the change to the tensor that the dictionary writes."""
+
+        def one(latents: Tensor) -> Tensor:
+            other = latents.clone()
+            other[..., index] = new(latents[..., index])
+            return other
+
+        return self.edit_group(subject, where, one, places)
+
+    def contents(self, subject: Subject, where: str, captured: Captured) -> Tensor:
+        return self.activations(subject, where, captured)
+
+    def edit_group(self, subject: Subject, where: str, new: Callable[[Tensor], Tensor], places: Where) -> Edit | None:
+        """Latents change together: each is what the encoder says before any of them is edited."""
         dictionary = _dictionary(subject, where)
         site, site_out = dictionary.site, dictionary.site_out
         if {site.kind, site_out.kind} & set(INSIDE):
@@ -69,8 +82,7 @@ class Latent:
         def changed(old: Tensor, at: Selection) -> Tensor:
             like = old if site == site_out else at.now(site)
             latents = dictionary.encode(like)
-            other = latents.clone()
-            other[..., index] = new(latents[..., index].float()).to(latents.dtype)
+            other = new(latents.float()).to(latents.dtype)
             difference = dictionary.decode(other, like) - dictionary.decode(latents, like)
             return old + difference.reshape(old.shape).to(old.dtype)
 
