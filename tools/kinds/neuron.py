@@ -33,6 +33,19 @@ def behind_norm(subject: Subject, layer: int, path: str | None, direction: Tenso
     return norm.fold(direction) if isinstance(norm, Norm) else direction
 
 
+def output_directions(subject: Subject, layer: int) -> Tensor:
+    """Write directions of all neurons of a layer, float32 [neuron, d_model]; see `Neuron.write_direction`.
+
+    Raises:
+        UnitError: The layer has no neurons.
+    """
+    subject.n_neurons(layer)
+    plan = subject.sites.plans[layer]
+    assert plan.mlp_out is not None, "a layer with neurons has an output projection"
+    weight = weight_in_out(subject.sites.module(layer, plan.mlp_out)).detach().float()
+    return behind_norm(subject, layer, plan.mlp_norm, weight * plan.taps["mlp_out"].scale)
+
+
 @register("mlp")
 class Neuron:
     """One entry of the MLP's hidden layer, after the activation function (and the gate's product)."""

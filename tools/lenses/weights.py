@@ -64,7 +64,7 @@ def write_lens(subject: Subject, unit: UnitId, k: int = 10) -> Promotion | None:
     direction = units.write_direction(subject, unit)
     if direction is None or subject.unembedding is None:
         return None
-    return _promotions(subject, direction[None], k)[0]
+    return promotions(subject, direction[None], k)[0]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def read_lens(subject: Subject, unit: UnitId, k: int = 10, streams: Streams = "a
             folded = known.gain * direction
             folded = folded - folded.mean() if known.centred else folded
     exciting = _top(subject, (scores - scores.mean())[None], k)[0]
-    return ReadLens(exciting, None if subject.unembedding is None else _promotions(subject, folded[None], k)[0])
+    return ReadLens(exciting, None if subject.unembedding is None else promotions(subject, folded[None], k)[0])
 
 
 def head_writes(subject: Subject, unit: UnitId, token_ids: Sequence[int], k: int = 10) -> list[HeadWrite] | None:
@@ -140,9 +140,9 @@ def head_writes(subject: Subject, unit: UnitId, token_ids: Sequence[int], k: int
     with torch.inference_mode():
         writes = z.float() @ output_weights(subject, layer)[unit.index]
         added = behind_norm(subject, layer, subject.sites.plans[layer].attention_norm, writes)
-    promotions = _promotions(subject, added, k)
+    promoted = promotions(subject, added, k)
     norms = writes.norm(dim=-1).tolist()
-    rows = zip(token_ids, subject.pieces(token_ids), norms, promotions, strict=True)
+    rows = zip(token_ids, subject.pieces(token_ids), norms, promoted, strict=True)
     return [HeadWrite(token, piece, norm, promotion) for token, piece, norm, promotion in rows]
 
 
@@ -167,7 +167,8 @@ def _values_of_tokens(subject: Subject, layer: int, token_ids: Sequence[int]) ->
             handle.remove()
 
 
-def _promotions(subject: Subject, directions: Tensor, k: int) -> list[Promotion]:
+def promotions(subject: Subject, directions: Tensor, k: int) -> list[Promotion]:
+    """What directions [n, d_model] of the residual stream promote, for a subject that has an `unembedding`."""
     assert subject.unembedding is not None
     with torch.inference_mode():
         scores = subject.unembedding.project(directions)
