@@ -24,14 +24,15 @@ Every metric is a function of totals that add up over documents, so all resample
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from scipy import sparse
 
-from scorers.metrics import N_SUMS, Comparison, Metric, Totals, coarsen
+from scorers.metrics import N_SUMS, Comparison, Metric, Totals
 from scorers.types import DoubleArray
 from tools.types import BoolArray, IntArray
 
@@ -61,7 +62,7 @@ def intervals(
     documents: IntArray,
     *,
     resamples: int = 1000,
-    rng: np.random.Generator,
+    rng: np.random.Generator | Resampler,
     active_weight: float | None = None,
 ) -> dict[str, Interval]:
     """Document-clustered 95 % bootstrap intervals of several metrics, from the same resamples.
@@ -71,7 +72,7 @@ def intervals(
         comparison: n positions.
         documents: [n] document of each position.
         resamples: number of bootstrap resamples.
-        rng: source of the resamples.
+        rng: source of the resamples; or a resampler, which has its own number of them.
         active_weight: weight of an active position that was not seen; that of the sample's heaviest where it is None.
             In a sample drawn by activity, which positions are active is known of many more than were drawn, and a
             position that stands for many silent ones stands for none that is active.
@@ -86,25 +87,57 @@ def intervals(
     n = int(document.max()) + 1
     if n < 2:
         return {metric.name: Interval(None, None) for metric in metrics}
+    low_counts, high_counts = rng.of(n) if isinstance(rng, Resampler) else _drawn(n, resamples, rng)
+    whole = np.concatenate([np.ones(n), np.zeros(3)])[None]
+    result = {}
+    for data, family in _families(metrics, comparison):
+        ranked = any(metric.ranked for metric in family)
+        clusters = _Clusters(_with_phantoms(data, document, active_weight), document, data.centre, ranked=ranked)
+        values = clusters.values(family, whole)[:, 0]
+        low, high = clusters.values(family, low_counts), clusters.values(family, high_counts)
+        for k, metric in enumerate(family):
+            result[metric.name] = _interval(metric, float(values[k]), low[k], high[k])
+    return {metric.name: result[metric.name] for metric in metrics}
+
+
+def _families(metrics: Sequence[Metric], comparison: Comparison) -> list[tuple[Comparison, list[Metric]]]:
+    """Metrics by what they are computed from: those that rank from merged predictions, where there are many."""
+    plain = [metric for metric in metrics if not metric.ranked]
+    ranked = [metric for metric in metrics if metric.ranked]
+    if not ranked:
+        return [(comparison, plain)]
+    merged = comparison.merged(MAX_LEVELS)
+    if merged is comparison:
+        return [(comparison, list(metrics))]
+    return [(data, family) for data, family in ((comparison, plain), (merged, ranked)) if family]
+
+
+class Resampler:
+    """Resamples of documents, drawn once for each number of them: what is compared then differs by nothing else.
+
+    Args:
+        generator: makes the source of random numbers, anew for each number of documents.
+        resamples: how many are drawn.
+    """
+
+    def __init__(self, generator: Callable[[], np.random.Generator], resamples: int) -> None:
+        self._generator, self._resamples = generator, resamples
+        self._drawn: dict[int, tuple[DoubleArray, DoubleArray]] = {}
+
+    def of(self, n: int) -> tuple[DoubleArray, DoubleArray]:
+        """[resamples, n + 3] how often each document is taken, and each phantom in the order of `_with_phantoms`
+        (misses, false alarms, hits): for the lower end and for the upper end."""
+        if n not in self._drawn:
+            self._drawn[n] = _drawn(n, self._resamples, self._generator())
+        return self._drawn[n]
+
+
+def _drawn(n: int, resamples: int, rng: np.random.Generator) -> tuple[DoubleArray, DoubleArray]:
     counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
     extra = rng.exponential(size=resamples) * (rng.random(resamples) < PHANTOM_SHARE)
     heads = rng.random(resamples) < 0.5
     none = np.zeros(resamples)
-    # Columns of the phantoms, in the order of `_with_phantoms`: misses, false alarms, hits.
-    low_counts = np.column_stack([counts, extra * heads, extra * ~heads, none])
-    high_counts = np.column_stack([counts, none, none, extra])
-    whole = np.concatenate([np.ones(n), np.zeros(3)])[None]
-    result = {}
-    merged = Comparison(**{**comparison.__dict__, "prediction": coarsen(comparison.prediction, MAX_LEVELS)})
-    for ranked, data in ((False, comparison), (True, merged)):
-        family = [metric for metric in metrics if metric.ranked is ranked]
-        if family:
-            clusters = _Clusters(_with_phantoms(data, document, active_weight), document, data.centre(), ranked=ranked)
-            values = clusters.values(family, whole)[:, 0]
-            low, high = clusters.values(family, low_counts), clusters.values(family, high_counts)
-            for k, metric in enumerate(family):
-                result[metric.name] = _interval(metric, float(values[k]), low[k], high[k])
-    return {metric.name: result[metric.name] for metric in metrics}
+    return np.column_stack([counts, extra * heads, extra * ~heads, none]), np.column_stack([counts, none, none, extra])
 
 
 def mean_resamples(
@@ -131,7 +164,8 @@ class _Clusters:
         self.ranks = None
         self.levels = 0
         if ranked:
-            level, self.levels = rows.levels()
+            distinct, level = rows.levels
+            self.levels = len(distinct)
             column = 2 * level + ~rows.active
             # Transposed, so that the product with a dense matrix of counts is one pass over the rows.
             self.ranks = sparse.csr_array((rows.weights, (column, where)), shape=(2 * self.levels, n + 3))
@@ -195,9 +229,16 @@ def _interval(metric: Metric, value: float, low: DoubleArray, high: DoubleArray)
         return Interval(None, None)
     worst, best = metric.bounds
     ends = (
-        float(np.quantile(np.where(np.isnan(low), worst, low), TAIL, method="inverted_cdf")),
-        float(np.quantile(np.where(np.isnan(high), best, high), 1 - TAIL, method="inverted_cdf")),
+        _quantile(np.where(np.isnan(low), worst, low), TAIL),
+        _quantile(np.where(np.isnan(high), best, high), 1 - TAIL),
     )
     # A bootstrap that is biased on few documents could leave the value itself outside.
     bottom, top = min(ends[0], value), max(ends[1], value)
     return Interval(bottom if np.isfinite(bottom) else None, top if np.isfinite(top) else None)
+
+
+def _quantile(values: DoubleArray, share: float) -> float:
+    """The smallest of the values that at least this share of them does not exceed: numpy's 'inverted_cdf', which takes
+    most of its time to find out what it was asked."""
+    at = max(0, math.ceil(round(share * len(values), 9)) - 1)
+    return float(np.partition(values, at)[at])

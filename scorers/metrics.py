@@ -17,7 +17,8 @@ with a reason.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -47,7 +48,7 @@ class Comparison:
     """How many of the corpus's positions each one stands for."""
 
     def __post_init__(self) -> None:
-        shapes = {array.shape for array in self.__dict__.values()}
+        shapes = {getattr(self, field.name).shape for field in fields(self)}
         if len(shapes) != 1 or len(self.weights.shape) != 1 or not len(self.weights):
             raise ScorerError(f"A comparison needs parallel, non-empty arrays, not shapes {sorted(shapes)}.")
         if not (np.isfinite(self.activation).all() and np.isfinite(self.prediction).all()):
@@ -55,6 +56,9 @@ class Comparison:
         if not (np.isfinite(self.weights).all() and (self.weights > 0).all()):
             raise ScorerError("Weights must be positive.")
 
+    # What follows is kept: a value, its interval and its two nulls all start from it.
+
+    @cached_property
     def centre(self) -> tuple[float, float]:
         """Weighted means of activation and prediction."""
         return (
@@ -62,10 +66,26 @@ class Comparison:
             float(np.average(self.prediction, weights=self.weights)),
         )
 
-    def levels(self) -> tuple[IntArray, int]:
-        """For each position the rank of its predicted value among the distinct ones (0 = highest), and their number."""
+    @cached_property
+    def levels(self) -> tuple[DoubleArray, IntArray]:
+        """Distinct predicted values, highest first, and for each position which of them it has."""
         distinct, level = np.unique(-self.prediction, return_inverse=True)
-        return level.astype(np.int64), len(distinct)
+        return -distinct, level.astype(np.int64)
+
+    @cached_property
+    def totals(self) -> Totals:
+        """Of all positions."""
+        return Totals.of(self)
+
+    def rows(self, chosen: IntArray) -> Comparison:
+        """Some of the positions."""
+        return Comparison(**{field.name: getattr(self, field.name)[chosen] for field in fields(self)})
+
+    def merged(self, levels: int) -> Comparison:
+        """The same with at most so many distinct predicted values; see `coarsen`."""
+        if len(self.levels[0]) <= levels:
+            return self
+        return replace(self, prediction=coarsen(self.prediction, levels))
 
     def columns(self, centre: tuple[float, float]) -> DoubleArray:
         """[n, 9]: each position's contribution to `Totals.sums`."""
@@ -90,8 +110,9 @@ class Totals:
 
     @classmethod
     def of(cls, comparison: Comparison) -> Totals:
-        centre = comparison.centre()
-        level, count = comparison.levels()
+        centre = comparison.centre
+        values, level = comparison.levels
+        count = len(values)
         weight, active = comparison.weights, comparison.active
         return cls(
             comparison.columns(centre).sum(axis=0),
@@ -309,6 +330,6 @@ def coarsen(prediction: DoubleArray, levels: int) -> DoubleArray:
 
 def evaluate(metric: Metric, comparison: Comparison) -> tuple[float | None, str | None]:
     """A metric's value on a sample, or None and the reason why it has none."""
-    totals = Totals.of(comparison)
+    totals = comparison.totals
     reason = metric.reason(totals)
     return (None, reason) if reason else (float(metric.values(totals)), None)

@@ -21,16 +21,31 @@ p-value cannot go below 1/(K+1); `pooled_p_values` pools the draws of a campaign
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, TypeAlias
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from scipy import fft
 
 from scorers.errors import ScorerError
-from scorers.metrics import Comparison, Metric, Totals, coarsen
+from scorers.metrics import (
+    ACTIVATION,
+    ACTIVATION2,
+    ACTIVE,
+    BOTH,
+    N_SUMS,
+    PREDICTED,
+    PREDICTION,
+    PREDICTION2,
+    PRODUCT,
+    WEIGHT,
+    Comparison,
+    Metric,
+    Totals,
+)
 from scorers.types import DoubleArray, Null
-from tools.types import BoolArray, FloatArray, IntArray
+from tools.types import BoolArray, IntArray
 
 #: Ranking metrics are evaluated on at most this many levels of predicted values under a null.
 MAX_LEVELS: Final = 64
@@ -38,10 +53,14 @@ MAX_LEVELS: Final = 64
 MIN_DRAWS: Final = 19
 #: More rotations than this are thinned evenly, so that memory stays below some 20 MB per array of levels.
 MAX_ROTATIONS: Final = 32_768
+#: Up to so many predicted values, rotations are added up over the values, which takes fewer transforms.
+FEW_LEVELS: Final = 8
 #: Other units evaluated together.
 _UNITS: Final = 64
 
 ComplexArray: TypeAlias = npt.NDArray[np.complex128]
+Activations: TypeAlias = npt.NDArray[np.floating[Any]]
+"""Of the index (float32) or computed."""
 
 
 def rotation_null(metrics: Sequence[Metric], comparison: Comparison, *, shortest: int) -> dict[str, Null]:
@@ -102,7 +121,7 @@ def max_null(observed_max: float, draws_by_setting: DoubleArray | Sequence[Seque
 def pairing_null(
     metrics: Sequence[Metric],
     comparison: Comparison,
-    others: FloatArray | DoubleArray,
+    others: Activations,
     *,
     weighted: bool = False,
 ) -> dict[str, Null]:
@@ -121,7 +140,7 @@ def pairing_null(
         nowhere on the panel, or when no unit can be matched.
     """
     scale = comparison.weights / comparison.weights.max() if weighted else np.ones(len(comparison.weights))
-    level = Comparison(**{**comparison.__dict__, "weights": scale})
+    level = replace(comparison, weights=scale)
     wanted = float(scale[level.active].sum())
     if not wanted or not len(others):
         return {}
@@ -129,7 +148,7 @@ def pairing_null(
     observed = _observed(level, ranked=ranked)
     defined = [metric for metric in metrics if metric.reason(observed) is None]
     blocks = [
-        _against_others(level, np.asarray(others[start : start + _UNITS], dtype=np.float64), wanted, ranked=ranked)
+        _against_others(level, others[start : start + _UNITS], wanted, ranked=ranked)
         for start in range(0, len(others), _UNITS)
     ]
     draws = {metric.name: np.concatenate([metric.values(block) for block in blocks]) for metric in defined}
@@ -203,93 +222,126 @@ def density_strata(densities: Sequence[float] | DoubleArray, *, width: float = 0
 
 
 def _observed(comparison: Comparison, *, ranked: bool) -> Totals:
-    exact = Totals.of(comparison)
-    if not ranked:
+    exact = comparison.totals
+    merged = comparison.merged(MAX_LEVELS).totals if ranked else exact
+    if merged is exact:
         return exact
-    merged = Totals.of(Comparison(**{**comparison.__dict__, "prediction": coarsen(comparison.prediction, MAX_LEVELS)}))
     return Totals(exact.sums, merged.positives, merged.negatives, exact.centre)
 
 
 def _level_indicators(comparison: Comparison) -> Iterator[DoubleArray]:
     """[n] of 0 and 1 for each of the merged predicted values, highest first."""
-    merged = coarsen(comparison.prediction, MAX_LEVELS)
-    for value in np.unique(merged)[::-1]:
-        yield (merged == value).astype(np.float64)
+    values, level = comparison.merged(MAX_LEVELS).levels
+    for rank in range(len(values)):
+        yield (level == rank).astype(np.float64)
 
 
 def _rotated(comparison: Comparison, shifts: IntArray, *, ranked: bool) -> Totals:
     """Totals at every shift s, where position i meets the prediction of position (i + s) mod n."""
+    values, level = comparison.levels
+    counts, called = np.bincount(level), np.bincount(level, comparison.predicted)
+    if len(values) <= (FEW_LEVELS if ranked else 3) and ((called == 0) | (called == counts)).all():
+        return _rotated_levels(comparison, shifts, called > 0, ranked=ranked)
     n = len(comparison.weights)
-    centre = comparison.centre()
-    weight = comparison.weights
-    y, p = comparison.activation - centre[0], comparison.prediction - centre[1]
-    # Cross-correlation theorem: sum_i a[i] b[i + s] is the inverse transform of conj(A) B.
-    over_weight, over_active, over_y = (np.conj(fft.rfft(a)) for a in (weight, weight * comparison.active, weight * y))
+    centre = comparison.centre
+    p = comparison.prediction - centre[1]
+    over_weight, over_active, over_y = _fixed(comparison)
 
     def meet(fixed: ComplexArray, moving: ComplexArray) -> DoubleArray:
         return np.asarray(fft.irfft(fixed * moving, n)[shifts], dtype=np.float64)
 
     moving_p, moving_predicted = fft.rfft(p), fft.rfft(comparison.predicted.astype(np.float64))
-    ones = np.ones(len(shifts))
-    sums = [
-        ones * weight.sum(),
-        ones * (weight * y).sum(),
-        meet(over_weight, moving_p),
-        ones * (weight * y * y).sum(),
-        meet(over_weight, fft.rfft(p * p)),
-        meet(over_y, moving_p),
-        ones * (weight * comparison.active).sum(),
-        np.maximum(meet(over_weight, moving_predicted), 0),
-        np.maximum(meet(over_active, moving_predicted), 0),
-    ]
-    positives, everything = [], []
+    sums = np.empty((len(shifts), N_SUMS))
+    sums[:, PREDICTION] = meet(over_weight, moving_p)
+    sums[:, PREDICTION2] = meet(over_weight, fft.rfft(p * p))
+    sums[:, PRODUCT] = meet(over_y, moving_p)
+    sums[:, PREDICTED] = np.maximum(meet(over_weight, moving_predicted), 0)
+    sums[:, BOTH] = np.maximum(meet(over_active, moving_predicted), 0)
+    found, everything = [], []
     for indicator in _level_indicators(comparison) if ranked else ():
         moving = fft.rfft(indicator)
-        positives.append(np.maximum(meet(over_active, moving), 0))
+        found.append(np.maximum(meet(over_active, moving), 0))
         everything.append(meet(over_weight, moving))
-    return Totals(np.stack(sums, axis=1), *_stacked(positives, everything, len(shifts)), centre)
+    positives = np.stack(found, axis=1) if found else np.zeros((len(shifts), 0))
+    negatives = np.maximum(np.stack(everything, axis=1) - positives, 0) if found else positives
+    return Totals(_unmoved(comparison, sums), positives, negatives, centre)
 
 
-def _against_others(comparison: Comparison, others: DoubleArray, wanted: float, *, ranked: bool) -> Totals:
+def _rotated_levels(comparison: Comparison, shifts: IntArray, called: BoolArray, *, ranked: bool) -> Totals:
+    """As `_rotated`, where few distinct values are predicted: all totals are sums over these, and the last one is met
+    by what the others leave. `called` says which values count as active."""
+    values, level = comparison.levels
+    indicators = (np.arange(len(values) - 1)[:, None] == level).astype(np.float64)
+    moving = fft.rfft(indicators)
+    met = np.empty((3, len(values), len(shifts)))
+    for fixed, over in zip(_fixed(comparison), met, strict=True):
+        over[:-1] = fft.irfft(fixed * moving, len(level))[:, shifts]
+        over[-1] = fixed[0].real - over[:-1].sum(axis=0)
+    by_weight, by_active, by_y = met
+    by_weight, by_active = np.maximum(by_weight, 0), np.maximum(by_active, 0)
+    p = values - comparison.centre[1]
+    sums = np.empty((len(shifts), N_SUMS))
+    sums[:, PREDICTION], sums[:, PREDICTION2], sums[:, PRODUCT] = p @ by_weight, (p * p) @ by_weight, p @ by_y
+    sums[:, PREDICTED], sums[:, BOTH] = called @ by_weight, called @ by_active
+    positives = by_active.T if ranked else np.zeros((len(shifts), 0))
+    negatives = np.maximum(by_weight - by_active, 0).T if ranked else positives
+    return Totals(_unmoved(comparison, sums), positives, negatives, comparison.centre)
+
+
+def _fixed(comparison: Comparison) -> ComplexArray:
+    """What stays in place, transformed: the weight, that of active positions, and the weighted activation.
+
+    Cross-correlation theorem: sum_i a[i] b[i + s] is the inverse transform of conj(A) B.
+    """
+    weight, y = comparison.weights, comparison.activation - comparison.centre[0]
+    fixed: ComplexArray = np.conj(fft.rfft(np.stack([weight, weight * comparison.active, weight * y])))
+    return fixed
+
+
+def _unmoved(comparison: Comparison, sums: DoubleArray) -> DoubleArray:
+    """The sums with those filled in that no rotation changes."""
+    for column in (WEIGHT, ACTIVATION, ACTIVATION2, ACTIVE):
+        sums[:, column] = comparison.totals.sums[column]
+    return sums
+
+
+def _against_others(comparison: Comparison, others: Activations, wanted: float, *, ranked: bool) -> Totals:
     """Totals of the predictions against each unit whose density can be matched; leading axis units."""
     w = comparison.weights
-    active: BoolArray = (others >= _matching(others, w, wanted)[:, None]) & (others > 0)
-    matched = 2 * (active @ w) >= wanted
-    y, active = np.maximum(others[matched], 0), active[matched]
+    hits = ((others >= _matching(others, w, wanted)[:, None]) & (others > 0)).astype(np.float64)
+    matched = 2 * (hits @ w) >= wanted
+    y = np.maximum(others, 0, dtype=np.float64)
+    if not matched.all():
+        y, hits = y[matched], hits[matched]
     units = len(y)
     total = float(w.sum())
     means = (y @ w) / total
     y -= means[:, None]
-    p_mean = float(np.average(comparison.prediction, weights=w))
-    p = comparison.prediction - p_mean
+    p = comparison.prediction - comparison.centre[1]
     predicted = w * comparison.predicted
-    ones, hits = np.ones(units), active.astype(np.float64)
+    ones = np.ones(units)
+    own, at_levels = y @ np.stack([w, w * p], axis=1), np.zeros((len(w), 0))
+    if ranked:
+        values, level = comparison.merged(MAX_LEVELS).levels
+        at_levels = np.zeros((len(w), len(values)))
+        at_levels[np.arange(len(w)), level] = w
+    shared = hits @ np.concatenate([w[:, None], predicted[:, None], at_levels], axis=1)
     sums = [
-        ones * total, y @ w, ones * (w @ p), (y * y) @ w, ones * (w @ (p * p)), y @ (w * p),
-        hits @ w, ones * predicted.sum(), hits @ predicted,
+        ones * total, own[:, 0], ones * (w @ p), np.square(y, out=y) @ w, ones * (w @ (p * p)), own[:, 1],
+        shared[:, 0], ones * predicted.sum(), shared[:, 1],
     ]  # fmt: skip
-    positives, everything = [], []
-    for indicator in _level_indicators(comparison) if ranked else ():
-        positives.append(hits @ (w * indicator))
-        everything.append(ones * (w @ indicator))
-    return Totals(np.stack(sums, axis=1), *_stacked(positives, everything, units), (means, p_mean))
+    positives = shared[:, 2:]
+    negatives = np.maximum(at_levels.sum(axis=0) - positives, 0)
+    return Totals(np.stack(sums, axis=1), positives, negatives, (means, comparison.centre[1]))
 
 
-def _matching(others: DoubleArray, weights: DoubleArray, wanted: float) -> DoubleArray:
+def _matching(others: Activations, weights: DoubleArray, wanted: float) -> Activations:
     """[units] threshold of each unit at which it is active on the weight `wanted`."""
     if (weights == weights[0]).all():
         kth = round(wanted / weights[0])
-        found: DoubleArray = np.partition(others, -kth, axis=1)[:, -kth]
+        found: Activations = np.partition(others, -kth, axis=1)[:, -kth]
         return found
     order = np.argsort(-others, axis=1)
     last = (np.cumsum(weights[order], axis=1) < wanted - 1e-9).sum(axis=1)
     found = others[np.arange(len(others)), order[np.arange(len(others)), last]]
     return found
-
-
-def _stacked(positives: list[DoubleArray], everything: list[DoubleArray], rows: int) -> tuple[DoubleArray, DoubleArray]:
-    """[rows, levels] weights of active and of inactive positions, from lists over levels."""
-    if not positives:
-        return np.zeros((rows, 0)), np.zeros((rows, 0))
-    found = np.stack(positives, axis=1)
-    return found, np.maximum(np.stack(everything, axis=1) - found, 0)

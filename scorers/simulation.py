@@ -16,7 +16,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from explainers.types import Predictor
-from scorers.bootstrap import intervals
+from scorers.bootstrap import Resampler, intervals
 from scorers.errors import ScorerError
 from scorers.metrics import METRICS, Comparison, Metric, evaluate
 from scorers.permutation import MAX_LEVELS, MAX_ROTATIONS, pairing_null, rotation_null
@@ -151,16 +151,19 @@ def score_held(
     metrics: Sequence[Metric],
     began: float,
     drawn_from: HeldOut | None = None,
+    drawn: Resampler | None = None,
 ) -> ScoreSet:
     """The scores of predictions `raw` [n] by the predictor `name` for a sample in the order of the text; the rest as
     in `score_simulation`. `began` is when the work started, by `time.perf_counter`; `drawn_from` is the unit's whole
-    sample, where `held` is a part of it that was drawn by activity."""
+    sample, where `held` is a part of it that was drawn by activity; `drawn` are the resamples of `seed`, where they
+    serve several calls."""
     comparison = held.compare(raw)
-    rng = generator(seed, held.unit, held.polarity)
     unseen = None
     if drawn_from is not None:
         unseen = max(float(drawn_from.weights.max()), float(held.weights[held.active].max(initial=0)))
-    ends = intervals(metrics, comparison, held.documents, resamples=resamples, rng=rng, active_weight=unseen)
+    ends = intervals(
+        metrics, comparison, held.documents, rng=drawn or resampler(seed, held, resamples), active_weight=unseen
+    )
     longest = int(np.unique(held.contexts, return_counts=True)[1].max())
     rotation = rotation_null(metrics, comparison, shortest=longest)
     others = [other for other in null_units if other != held.unit]
@@ -170,6 +173,7 @@ def score_held(
         "null_levels": MAX_LEVELS, "pairing": "density matched",
     }  # fmt: skip
     cost = {"seconds": time.perf_counter() - began, "positions": float(len(held))}
+    documents, active, missing = len(np.unique(held.documents)), int(held.active.sum()), float(np.isnan(raw).mean())
     scores = []
     for metric in metrics:
         value, reason = evaluate(metric, comparison)
@@ -182,15 +186,15 @@ def score_held(
                 low=ends[metric.name].low,
                 high=ends[metric.name].high,
                 n_examples=len(held),
-                n_documents=len(np.unique(held.documents)),
-                n_active=int(held.active.sum()),
+                n_documents=documents,
+                n_active=active,
                 null_mean=own.mean if own else None,
                 p_value=own.p_value if own else None,
                 split=str(view.split),
                 predictor=name,
                 protocol_hash=protocol_hash(NAME, VERSION, settings, metric.name),
                 headline=metric.headline,
-                unparseable=float(np.isnan(raw).mean()),
+                unparseable=missing,
                 reason=reason,
                 nulls=tuple(null for null in (own, pairing.get(metric.name)) if null),
                 cost=cost,
@@ -267,6 +271,11 @@ def generator(seed: int, unit: UnitId, polarity: str) -> np.random.Generator:
     return np.random.default_rng([seed, int.from_bytes(digest[:8], "big")])
 
 
+def resampler(seed: int, held: HeldOut, resamples: int) -> Resampler:
+    """The resamples of one tail of a unit."""
+    return Resampler(lambda: generator(seed, held.unit, held.polarity), resamples)
+
+
 def panel_rows(view: View, held: HeldOut) -> IntArray:
     """Where each position of the random panel is found in the sample, all of which holds them; [n_panel_positions].
 
@@ -296,10 +305,12 @@ def _pairing(
     """The pairing null on the random panel, or on what of it is in a part of a sample."""
     if not others:
         return {}
+    found = view.panel_matrix(others)
     if whole:
-        rows, columns = panel_rows(view, held), np.arange(len(view.panel_index[0]))
+        rows = panel_rows(view, held)
     else:
         rows, columns = panel_pairs(view, held)
-    panel = Comparison(**{name: array[rows] for name, array in comparison.__dict__.items()})
-    sign = 1.0 if held.polarity == "+" else -1.0
-    return pairing_null(metrics, panel, sign * view.panel_matrix(others)[:, columns], weighted=not whole)
+        found = found[:, columns]
+    if held.polarity == "-":
+        found = -found
+    return pairing_null(metrics, comparison.rows(rows), found, weighted=not whole)

@@ -19,9 +19,10 @@ import numpy as np
 from explainers.llm.kit import Likeness, LlmKit
 from explainers.prompted.simulate import Calibration
 from explainers.types import Predictor
+from scorers.bootstrap import Resampler
 from scorers.diagnostics.cost import billed
 from scorers.metrics import METRICS, Metric
-from scorers.simulation import DEFAULT_METRICS, SCORERS, HeldOut, ask, generator, held_out, score_held
+from scorers.simulation import DEFAULT_METRICS, SCORERS, HeldOut, ask, generator, held_out, resampler, score_held
 from scorers.types import DoubleArray, Score, ScoreSet, View, protocol_hash
 from scorers.windows import Draw, Rank, Window, draw_windows
 from tools.types import FloatArray, IntArray, UnitId
@@ -87,16 +88,19 @@ def score_windows(
         asked = ask(predictor, view, draw.part)
     order = np.argsort(draw.rows, kind="stable")
     part, raw = held.part(draw.rows[order], draw.weights[order]), asked[order]
-    score = partial(score_held, predictor.name, view, resamples=resamples, seed=seed, began=began)
-    scores = [*score(part, raw, null_units=null_units, metrics=chosen, drawn_from=held)]
+    drawn = resampler(seed, held, resamples)
+    score = partial(score_held, predictor.name, view, resamples=resamples, seed=seed, began=began, drawn=drawn)
+    *scores, r2 = score(part, raw, null_units=null_units, metrics=[*chosen, _R2], drawn_from=held)
     rows = np.flatnonzero(np.isin(draw.rows[order], _top_and_random(draw)))
     scores += score(part.part(rows, np.ones(len(rows))), raw[rows], null_units=(), metrics=[_EV])
-    scores += score(part, raw, null_units=(), metrics=[_R2], drawn_from=held)
+    scores.append(replace(r2, nulls=tuple(null for null in r2.nulls if null.name == "rotation")))
     calibrated = cross_calibrated(part, raw, seed=seed)
     scores += score(part, calibrated, null_units=(), metrics=[_R2_CALIBRATED], drawn_from=held)
     if rule is not None:
         said = ask(rule, view, part)
-        scores.append(agreement(part, raw, said, view=view, predictor=predictor.name, resamples=resamples, seed=seed))
+        scores.append(
+            agreement(part, raw, said, view=view, predictor=predictor.name, resamples=resamples, seed=seed, drawn=drawn)
+        )
     settings: dict[str, Any] = {
         "resamples": resamples, "draw": dict(draw.settings), "likeness": None if kit is None else kit.likeness.name,
         "predictor": dict(getattr(predictor, "protocol", {})),
@@ -133,6 +137,7 @@ def agreement(
     predictor: str,
     resamples: int = 1000,
     seed: int = 0,
+    drawn: Resampler | None = None,
 ) -> Score:
     """How far a description's words and its rule predict activity at the same positions: 2 |both| / (|words| + |rule|).
 
@@ -147,11 +152,12 @@ def agreement(
         predictor: name of who read the words.
         resamples: bootstrap resamples.
         seed: with the unit and polarity, decides the resamples.
+        drawn: those resamples, where they serve others too.
     """
     truth = replace(part, values=rule)
     score = score_held(
         predictor, view, truth, words, null_units=(), resamples=resamples, seed=seed, metrics=[_AGREEMENT],
-        began=time.perf_counter(),
+        began=time.perf_counter(), drawn=drawn,
     )[0]  # fmt: skip
     settings = {"resamples": resamples}
     reason = score.reason and "the rule predicts activity at no sampled position"

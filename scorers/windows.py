@@ -131,9 +131,16 @@ class _Blocks:
         """Which of them hold an active token."""
         return self.peaks > self.held.threshold
 
-    def text(self, block: int) -> str:
-        """A block's text."""
-        return "".join(self.window(block, "common", 1.0).pieces(self.view))
+    def texts(self, blocks: IntArray) -> list[str]:
+        """The text of each of some blocks."""
+        first = self.starts[blocks]
+        contexts, begin = self.held.contexts[first], self.held.positions[first]
+        end = self.held.positions[first + self.sizes[blocks] - 1] + 1
+        pieces = {context: self.view.texts.pieces(context) for context in set(contexts.tolist())}
+        return [
+            "".join(pieces[context][start:stop])
+            for context, start, stop in zip(contexts.tolist(), begin.tolist(), end.tolist(), strict=True)
+        ]
 
     def window(self, block: int, stratum: Stratum, stands_for: float) -> Window:
         """A block that stands for so many like itself."""
@@ -293,7 +300,7 @@ def _hardest_first(blocks: _Blocks, others: Sequence[UnitId], rank: Rank | None)
     if rank is not None and len(models):
         models = models[np.argsort(blocks.peaks[models], kind="stable")]
         models = models[np.linspace(0, len(models) - 1, min(_MODELS, len(models))).astype(np.int64)]
-        likeness = rank([blocks.text(b) for b in inside.tolist()], [blocks.text(b) for b in models.tolist()])
+        likeness = rank(blocks.texts(inside), blocks.texts(models))
         orders.append(inside[np.argsort(-np.asarray(likeness), kind="stable")])
     together = _co_activation(blocks, inside, [other for other in others if other != blocks.held.unit])
     if together is not None:
@@ -314,13 +321,13 @@ def _co_activation(blocks: _Blocks, inside: IntArray, others: Sequence[UnitId]) 
         return None
     sign = 1.0 if blocks.held.polarity == "+" else -1.0
     # Columns of the panel are its positions in the order of the text, as are the sample's rows within it.
-    panel = np.maximum(sign * blocks.view.panel_matrix([blocks.held.unit, *others]), 0).astype(np.float64)
-    spread = panel.std(axis=1)
-    live = np.flatnonzero(spread[1:] > 0) + 1
+    panel = np.maximum(np.float32(sign) * blocks.view.panel_matrix([blocks.held.unit, *others]), 0, dtype=np.float64)
+    mean, n = panel.mean(axis=1), panel.shape[1]
+    spread = np.sqrt(np.maximum(np.einsum("ui,ui->u", panel, panel) / n - mean * mean, 0))
+    live = np.flatnonzero((spread[1:] > 1e-9 * mean[1:]) & (spread[1:] > 0)) + 1
     if not spread[0] or not len(live):
         return None
-    centred = panel - panel.mean(axis=1, keepdims=True)
-    correlation = (centred[live] @ centred[0]) / (spread[live] * spread[0])
+    correlation = ((panel @ panel[0])[live] - n * mean[live] * mean[0]) / (spread[live] * spread[0])
     nearest = live[np.argsort(-correlation, kind="stable")[:_NEAREST]]
     ends = np.cumsum(blocks.sizes[inside])
     strongest = np.maximum.reduceat(panel[nearest], ends - blocks.sizes[inside], axis=1)

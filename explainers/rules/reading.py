@@ -223,21 +223,26 @@ class Reading:
         held = np.zeros(len(self), bool)
         if place.kind == "text":
             for length in {len(member) for member in members}:
-                held |= np.fromiter((s in members for s in self.suffixes(length)), bool, len(self))
+                held |= _among(self.suffixes(length), members)
             return held
         if place.kind.startswith("near"):
             kind = place.kind.removeprefix("near ")
             for offset in range(place.offset):
-                held |= np.fromiter((v in members for v in self.column(kind, offset)), bool, len(self))
+                held |= _among(self.column(kind, offset), members)
             return held
         values = self.column(place.kind, place.offset)
         if literal.relation == "in":
-            return np.fromiter((v in members for v in values), bool, len(self))
+            return _among(values, members)
         ending = literal.relation == "ends"
         for length in {len(member) for member in members}:
             cut = slice(-length, None) if ending else slice(0, length)
             held |= np.fromiter((v is not None and v[cut] in members for v in values), bool, len(self))
         return held
+
+
+def _among(values: Sequence[str | None], members: frozenset[str]) -> BoolArray:
+    """Of each value whether it is one of the members."""
+    return np.fromiter(map(members.__contains__, values), bool, len(values))
 
 
 def _is_mixed(bare: str) -> bool:

@@ -87,7 +87,7 @@ def _shuffled(
     """The metric on the first row of each cluster, then when their labels are shuffled, [1 + draws]; None where those
     rows have one label only."""
     first = np.sort(np.unique(clusters, return_index=True)[1])
-    part = Comparison(**{name: array[first] for name, array in whole.__dict__.items()})
+    part = whole.rows(first)
     if part.active.all() or not part.active.any():
         return None
     labels = np.tile(part.active, (draws + 1, 1))
@@ -97,7 +97,8 @@ def _shuffled(
 
 def values_of(metric: Metric, comparison: Comparison, labels: BoolArray) -> DoubleArray:
     """[k] the metric of a ranking under each of k labellings [k, n]."""
-    level, count = comparison.levels()
+    distinct, level = comparison.levels
+    count = len(distinct)
     member = np.zeros((len(level), count))
     member[np.arange(len(level)), level] = 1.0
     weight = labels * comparison.weights

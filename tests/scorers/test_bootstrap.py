@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from scorers.bootstrap import intervals
+from scorers.bootstrap import TAIL, Resampler, _quantile, intervals
 from scorers.metrics import METRICS, Comparison, Totals, evaluate
 
 Compare = Callable[..., Comparison]
@@ -104,7 +104,7 @@ def test_resampled_totals_equal_those_of_documents_taken_twice(compare: Compare)
     rows = np.concatenate([np.flatnonzero(document == d) for d in range(6) for _ in range(counts[d])])
     explicit = Totals.of(compare(y[rows], p[rows], w[rows]))
     for ranked in (False, True):
-        clusters = _Clusters(_with_phantoms(c, document), document, c.centre(), ranked=ranked)
+        clusters = _Clusters(_with_phantoms(c, document), document, c.centre, ranked=ranked)
         family = [metric for metric in METRICS if metric.ranked is ranked]
         weights = np.concatenate([counts, np.zeros(3)])[None].astype(float)
         assert clusters.values(family, weights)[:, 0] == pytest.approx([float(m.values(explicit)) for m in family])
@@ -130,6 +130,27 @@ def test_the_same_seed_gives_the_same_interval_and_the_value_lies_inside(compare
     assert list(first) == names
     for name in names:
         assert first[name].low <= value(name, sample) <= first[name].high
+
+
+@pytest.mark.parametrize("n", [2, 3, 39, 40, 41, 50, 200, 1000, 1001, 2000])
+def test_the_ends_are_quantiles_of_the_inverse_distribution(n: int) -> None:
+    values = np.random.default_rng(n).random(n).round(2)
+    for share in (TAIL, 1 - TAIL):
+        assert _quantile(values, share) == np.quantile(values, share, method="inverted_cdf")
+
+
+def test_metrics_of_one_unit_share_their_resamples(compare: Compare) -> None:
+    rng = np.random.default_rng(0)
+    documents = np.repeat(np.arange(12), 5)
+    c = compare(rng.random(60), rng.random(60).round(1), rng.integers(1, 5, 60))
+    drawn = Resampler(lambda: np.random.default_rng(3), 200)
+    names = ["f1", "average_precision", "pearson"]
+    together = ends(names, c, documents, rng=drawn)
+    for name in names:
+        for one in (drawn, Resampler(lambda: np.random.default_rng(3), 200)):
+            assert ends([name], c, documents, rng=one)[name] == together[name]
+        alone = ends([name], c, documents, resamples=200, rng=np.random.default_rng(3))
+        assert alone[name] == together[name]
 
 
 def test_a_single_document_and_an_undefined_metric_have_no_interval(compare: Compare) -> None:

@@ -36,11 +36,13 @@ def unrelated(rng: np.random.Generator, n: int = 2000, rate: float = 0.05, lengt
     return Comparison(y, active, predicted.astype(float), predicted, rng.choice([1.0, 20.0], n))
 
 
+@pytest.mark.parametrize("values", [2, 3, 4, 8, 11])
 @pytest.mark.parametrize("name", METRICS.names())
-def test_every_rotation_equals_rolling_the_predictions(name: str, compare: Compare) -> None:
+def test_every_rotation_equals_rolling_the_predictions(name: str, values: int, compare: Compare) -> None:
     rng = np.random.default_rng(0)
     n = 401
-    c = compare(rng.random(n), rng.random(n).round(1), rng.integers(1, 40, n))
+    c = compare(rng.random(n), rng.integers(0, values, n) / (values - 1), rng.integers(1, 40, n))
+    assert len(c.levels[0]) == values
     null = rotation_null([METRICS.get(name)], c, shortest=20)[name]
     draws = np.array([value(name, rolled(c, s)) for s in range(20, n - 20 + 1)])
     observed = value(name, c)
@@ -49,6 +51,16 @@ def test_every_rotation_equals_rolling_the_predictions(name: str, compare: Compa
     assert null.mean == pytest.approx(draws.mean())
     assert null.q95 == pytest.approx(np.quantile(draws, 0.95))
     assert null.p_value == pytest.approx((1 + (draws >= observed - 1e-9).sum()) / (1 + len(draws)))
+
+
+def test_rotations_hold_where_activity_is_predicted_apart_from_values() -> None:
+    rng = np.random.default_rng(1)
+    n = 401
+    c = Comparison(rng.random(n), rng.random(n) > 0.7, rng.integers(0, 2, n) / 1.0, rng.random(n) > 0.5, np.ones(n))
+    null = rotation_null([F1, METRICS.get("pearson")], c, shortest=20)
+    for name in ("f1", "pearson"):
+        draws = np.array([value(name, rolled(c, s)) for s in range(20, n - 20 + 1)])
+        assert null[name].mean == pytest.approx(draws.mean())
 
 
 def test_p_values_of_unrelated_runs_are_uniform_and_reject_no_more_than_alpha() -> None:

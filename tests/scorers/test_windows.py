@@ -167,8 +167,8 @@ def test_hard_windows_are_those_most_alike_in_text(plant: Plant) -> None:
     tempting = set(np.random.default_rng(3).permutation(planted.view.panel_contexts)[:15].tolist())
 
     class Texts:
-        def pieces(self, context: int, start: int, stop: int) -> list[str]:
-            return ["alike " if context in tempting else "other "] * (stop - start)
+        def pieces(self, context: int) -> list[str]:
+            return ["alike " if context in tempting else "other "] * planted.view.values.shape[2]
 
     class View:
         texts = Texts()
