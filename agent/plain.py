@@ -49,3 +49,8 @@ def plain(value: Any) -> Any:
 def digest(value: Any) -> str:
     """SHA-256 (32 hex digits) of a value's plain form."""
     return hashlib.sha256(json.dumps(plain(value), sort_keys=True).encode()).hexdigest()[:32]
+
+
+def short(value: float) -> float:
+    """A number with the four digits that a result is read with."""
+    return float(f"{float(value):.4g}")

@@ -18,6 +18,10 @@ _MODULES = (
     "agent.toolbox.edits",
     "agent.toolbox.examples",
     "agent.toolbox.writes",
+    "agent.toolbox.reading",
+    "agent.toolbox.heads",
+    "agent.toolbox.direct",
+    "agent.toolbox.flow",
 )
 """Modules that register tools when they are imported, in the order in which tools are offered."""
 
