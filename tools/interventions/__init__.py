@@ -23,6 +23,7 @@ from tools.hooking.edits import (
     set_to,
 )
 from tools.hooking.where import EVERYWHERE, AttentionWhere, Where
+from tools.interventions.beginnings import Beginnings
 from tools.interventions.generate import Generated, generate
 from tools.interventions.prefix import Prefix, prefill
 from tools.interventions.resume import Resume
@@ -32,6 +33,7 @@ from tools.interventions.unit_edits import add_to_unit, edit_unit, scale_unit, s
 __all__ = [
     "EVERYWHERE",
     "AttentionWhere",
+    "Beginnings",
     "Edit",
     "Generated",
     "Prefix",

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor
+from transformers.cache_utils import DynamicLayer
 
 from tools.errors import InterventionError
 from tools.hooking.where import Moment
@@ -30,6 +31,8 @@ class Prefix:
     """int64 [row, pos], 1 at real tokens; padding is on the left."""
     times: int = 1
     """Rows of a run that each beginning stands for, next to each other."""
+    _kept: dict[int, Any] = field(default_factory=dict, compare=False, repr=False)
+    """By the columns that follow: the keys and values of a run's rows, with room for those columns."""
 
     @property
     def width(self) -> int:
@@ -38,7 +41,7 @@ class Prefix:
 
     def repeat(self, times: int) -> Prefix:
         """The same for runs with `times` rows for each beginning: row r of a run follows beginning r // times."""
-        return replace(self, times=self.times * times)
+        return replace(self, times=self.times * times, _kept={})
 
     def lengths(self, batch: int) -> Tensor:
         """Tokens of the beginning of each row of a run, int64 [batch]."""
@@ -52,9 +55,7 @@ class Prefix:
 
     def inputs(self, ids: Tensor) -> tuple[dict[str, Any], Moment]:
         """Arguments of the forward pass over ids [batch, pos] that follow the prefix, and what it is about."""
-        cache = copy.deepcopy(self.cache)
-        if self.times > 1:
-            cache.batch_repeat_interleave(self.times)
+        cache = self._rows(ids.shape[1])
         mask = self.mask.repeat_interleave(self.times, 0)
         whole = torch.cat([mask, torch.ones_like(ids, device="cpu")], 1)
         inputs = self.subject.inputs(ids, whole, earlier=self.width)
@@ -64,6 +65,60 @@ class Prefix:
             {**inputs, "past_key_values": cache, "use_cache": True},
             Moment(ids.shape[0], ids.shape[1], offset=self.width, starts=starts if padded else None),
         )
+
+    def _rows(self, columns: int) -> Any:
+        """A cache for one run: the beginnings of its rows, and nothing behind them.
+
+        Repeating the keys and values costs more than the run itself, so they are kept for the next run with as many
+        columns; what a run writes behind them is written over.
+        """
+        if not is_plain(self.cache):
+            cache = copy.deepcopy(self.cache)
+            if self.times > 1:
+                cache.batch_repeat_interleave(self.times)
+            return cache
+        if columns not in self._kept:
+            kept = copy.copy(self.cache)
+            kept.layers = [_Rows(layer, self.times, columns) for layer in self.cache.layers]
+            self._kept[columns] = kept
+        for layer in self._kept[columns].layers:
+            layer.rewind()
+        return self._kept[columns]
+
+
+class _Rows(DynamicLayer):  # type: ignore[misc]
+    """One layer's keys and values of a run's rows; the room behind the beginnings is used again by each run."""
+
+    def __init__(self, layer: DynamicLayer, times: int, columns: int) -> None:
+        super().__init__()
+        self.lazy_initialization(layer.keys, layer.values)
+        self._width = layer.keys.shape[-2]
+        self._whole = [_roomy(tensor, times, columns) for tensor in (layer.keys, layer.values)]
+        self.rewind()
+
+    def rewind(self) -> None:
+        self._filled = self._width
+        self.keys, self.values = (whole[..., : self._width, :] for whole in self._whole)
+
+    def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
+        start, self._filled = self._filled, self._filled + key_states.shape[-2]
+        for whole, new in zip(self._whole, (key_states, value_states), strict=True):
+            whole[..., start : self._filled, :] = new
+        self.keys, self.values = (whole[..., : self._filled, :] for whole in self._whole)
+        return self.keys, self.values
+
+
+def _roomy(tensor: Tensor, times: int, columns: int) -> Tensor:
+    """[row * times, head, pos + columns, d] with the tensor [row, head, pos, d] in front, each row `times` times."""
+    rows, heads, width, size = tensor.shape
+    whole = tensor.new_empty(rows, times, heads, width + columns, size)
+    whole[..., :width, :] = tensor[:, None]
+    return whole.flatten(0, 1)
+
+
+def is_plain(cache: Any) -> bool:
+    """Whether the cache holds keys and values of every position in each layer, one after the other."""
+    return all(type(layer) is DynamicLayer and layer.is_initialized for layer in getattr(cache, "layers", ()))
 
 
 def prefill(subject: Subject, contexts: Sequence[Sequence[int]]) -> Prefix:
@@ -86,7 +141,8 @@ def prefill(subject: Subject, contexts: Sequence[Sequence[int]]) -> Prefix:
     ids, mask = subject.pad(contexts, side="left")
     subject.check_ids(ids)
     with subject.lock, torch.inference_mode():
-        output = subject.model(**{**subject.inputs(ids, mask), "use_cache": True})
+        # The base model, for nobody needs the logits.
+        output = subject.model.base_model(**{**subject.inputs(ids, mask), "use_cache": True})
     cache = getattr(output, "past_key_values", None)
     if cache is None or not hasattr(cache, "batch_repeat_interleave"):
         raise InterventionError(f"'{subject.name}' ({type(subject.model).__name__}) keeps no cache of keys and values.")
