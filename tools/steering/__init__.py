@@ -1,6 +1,10 @@
 """Driving units: what a model does when one is turned up, next to random directions that push as hard.
 
-    from tools.steering import effects_at, matched_controls
+    from tools.steering import amount_for_kl, dose_response, effects_at, matched_controls
+
+    strength = amount_for_kl(subject, unit, contexts, 0.5)
+    found = dose_response(subject, unit, contexts, [strength.amount / 2, strength.amount])
+    found.follows()   # whether tokens follow the dose, more than with random directions
 
     controls = matched_controls(subject, unit, 32, seed=0)
     found = effects_at(subject, unit, contexts, amounts=[2.0, 4.0], controls=controls)
@@ -13,6 +17,25 @@ An amount is added to the unit's activation, with its sign; zero leaves the run 
 from __future__ import annotations
 
 from tools.steering.controls import Control, matched_controls, write_site
+from tools.steering.dose import Dose, DoseResponse, dose_response
 from tools.steering.effects import Effects, Measure, effects_at, logit_change
+from tools.steering.strength import Strength, amount_for_kl, amount_for_norm, divergence, stream_norm, strengths_at
 
-__all__ = ["Control", "Effects", "Measure", "effects_at", "logit_change", "matched_controls", "write_site"]
+__all__ = [
+    "Control",
+    "Dose",
+    "DoseResponse",
+    "Effects",
+    "Measure",
+    "Strength",
+    "amount_for_kl",
+    "amount_for_norm",
+    "divergence",
+    "dose_response",
+    "effects_at",
+    "logit_change",
+    "matched_controls",
+    "stream_norm",
+    "strengths_at",
+    "write_site",
+]
