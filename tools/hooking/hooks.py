@@ -119,7 +119,11 @@ class Hooks:
         def new(old: Tensor, at: Selection) -> Tensor:
             before = at.now(pre).to(old.dtype)
             notes[site] = before + old
-            return old if not self._track else notes[site].clone() - before
+            if not self._track:
+                return old
+            if not notes[site].requires_grad:  # nothing before it is a node: it is a leaf
+                notes[site] = notes[site].detach().requires_grad_()
+            return notes[site].clone() - before
 
         return Edit(Site(site.layer, "attn_out"), EVERYWHERE, new, {"op": "note"}, (pre,))
 

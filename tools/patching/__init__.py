@@ -10,19 +10,32 @@ corrupted one, and finds what is enough to restore the behaviour; noising puts p
 one, and finds what it cannot do without. The two answer different questions and are kept apart.
 """
 
+from tools.patching.attribution import Checked, Screen, screen
 from tools.patching.metrics import METRICS, Direction, Metric
+from tools.patching.nodes import LOGITS, Node, Receiver, all_nodes, parse_receivers
 from tools.patching.pairs import Noise, Pair, TokenPair, encode_pairs
+from tools.patching.path import Paths, path_patch
 from tools.patching.sweep import Effects, Sweep, sweep
 
 __all__ = [
+    "LOGITS",
     "METRICS",
+    "Checked",
     "Direction",
     "Effects",
     "Metric",
+    "Node",
     "Noise",
     "Pair",
+    "Paths",
+    "Receiver",
+    "Screen",
     "Sweep",
     "TokenPair",
+    "all_nodes",
     "encode_pairs",
+    "parse_receivers",
+    "path_patch",
+    "screen",
     "sweep",
 ]

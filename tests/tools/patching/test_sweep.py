@@ -156,8 +156,11 @@ def test_windows_patch_layers_together(gpt2: Subject) -> None:
 
 
 def test_the_planted_circuit_is_found_by_position_and_head(planted: Subject) -> None:
-    """Noising finds all three heads where they work. Denoising misses the duplicate-token head: what it restores is that
-    the third name is flagged, and that is the wrong one to keep the name mover off."""
+    """Noising finds all three heads where they work.
+
+    Denoising misses the duplicate-token head: it restores that the name before "gave" is flagged, but that is a third
+    name, and the wrong one to keep the name mover off.
+    """
     found = sweep(planted, encode_pairs(planted, IOI), "head_z", channels="each")
     assert found.positions is not None
     assert found.clean["logit_difference"] > 10 > 5 > abs(found.corrupt["logit_difference"])
