@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from tools.loading import quiet
 from tools.subject import Subject
 from tools.types import Site
 
@@ -29,10 +30,11 @@ def token_streams(subject: Subject, token_ids: Sequence[int], site: Site) -> Ten
         [token, d_model], in the subject's dtype.
     """
     first = subject.bos_id if subject.bos_id is not None else token_ids[0]
-    rows = [
-        subject.capture(torch.tensor([[first, token] for token in token_ids[i : i + _ROWS]]), None, [site])[site]
-        for i in range(0, len(token_ids), _ROWS)
-    ]
+    with quiet():  # transformers warns of padding tokens, which are tokens like any other here
+        rows = [
+            subject.capture(torch.tensor([[first, token] for token in token_ids[i : i + _ROWS]]), None, [site])[site]
+            for i in range(0, len(token_ids), _ROWS)
+        ]
     return torch.cat([row[:, 1] for row in rows])
 
 
@@ -43,6 +45,7 @@ def position_streams(subject: Subject, positions: int) -> Tensor | None:
     """
     ids = torch.full((1, positions), subject.bos_id or 0)
     site = Site(0, "resid_pre")
-    streams = subject.capture(ids, None, [site])[site][0].float()
+    with quiet():
+        streams = subject.capture(ids, None, [site])[site][0].float()
     added = streams - streams[1]
     return None if float(added.abs().max()) <= 1e-6 * float(streams.abs().max()) else added

@@ -18,6 +18,7 @@ whose first layers do much to it, the circuits are then those of vectors that do
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -108,8 +109,9 @@ def head_circuit(subject: Subject, unit: UnitId, k: int = 10, streams: Streams =
         raise UnitError(f"'{unit}' is not an attention head: only heads have OV and QK circuits.")
     layer = int(unit.where)
     weights = head_weights(subject, layer)
-    tokens = list(range(min(len(subject.tokenizer), subject.vocabulary)))
-    queries, keys, values = _token_factors(subject, unit, tokens, layer if streams == "alone" else 0)
+    tokens = _tokens(subject)
+    parts = [_factors(subject, unit, x) for x in _inputs(subject, layer, tokens, streams)]
+    queries, keys, values = (torch.cat(column) for column in zip(*parts, strict=True))
     raised = lowered = copying = own = None
     if subject.unembedding is not None:
         with torch.inference_mode():
@@ -126,6 +128,37 @@ def head_circuit(subject: Subject, unit: UnitId, k: int = 10, streams: Streams =
         offsets=_offsets(subject, unit, tokens, k),
         left_out=weights.left_out,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class HeadCopying:
+    """The figures of a `HeadCircuit` without its token pairs."""
+
+    unit: UnitId
+    copying: float | None
+    own: float | None
+    matching: float
+
+
+def layer_copying(subject: Subject, layer: int, streams: Streams = "alone") -> list[HeadCopying]:
+    """How far each head of a layer copies what it attends to, and attends to what is like the query.
+
+    Raises:
+        UnitError: The layer is beyond the model, or the weights of its heads cannot be read.
+    """
+    weights = head_weights(subject, layer)
+    tokens = _tokens(subject)
+    x = torch.cat(list(_inputs(subject, layer, tokens, streams)))
+    found = []
+    for head in range(len(weights.W_Q)):
+        unit = UnitId(f"head:{layer}", head)
+        queries, keys, values = _factors(subject, unit, x)
+        copying = own = None
+        if subject.unembedding is not None:
+            out = _read_writes(subject, unit, subject.unembedding)[:, : len(tokens)]
+            copying, own = eigenvalue_ratio(values, out), _own_share(values, out - out.mean(-1, keepdim=True))
+        found.append(HeadCopying(unit, copying, own, eigenvalue_ratio(weights.scale * queries, keys.T)))
+    return found
 
 
 def eigenvalue_ratio(left: Tensor, right: Tensor) -> float:
@@ -177,21 +210,22 @@ def top_entries(left: Tensor, right: Tensor, k: int) -> list[tuple[int, int, flo
     return [(p // width, p % width, v) for p, v in zip(places.tolist(), best.tolist(), strict=True)]
 
 
-def _token_factors(subject: Subject, unit: UnitId, tokens: list[int], entering: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries and keys with their biases, and values without theirs, of every token: float32 [token, d_head] each."""
-    layer, head = int(unit.where), unit.index
-    weights = head_weights(subject, layer)
-    parts = []
-    block = max(1, _BLOCK // subject.d_model)
+def _tokens(subject: Subject) -> list[int]:
+    """All tokens that there are: rows beyond the tokenizer are padding of the embedding matrix."""
+    return list(range(min(len(subject.tokenizer), subject.vocabulary)))
+
+
+def _inputs(subject: Subject, layer: int, tokens: list[int], streams: Streams) -> Iterator[Tensor]:
+    """What the layer's attention reads of each token, block by block: [some, d_model]."""
+    block, site = max(1, _BLOCK // subject.d_model), Site(layer if streams == "alone" else 0, "resid_pre")
     for start in range(0, len(tokens), block):
-        x = attention_input(
-            subject, layer, token_streams(subject, tokens[start : start + block], Site(entering, "resid_pre"))
-        )
-        parts.append((
-            x @ weights.W_Q[head] + weights.b_Q[head], x @ weights.W_K[head] + weights.b_K[head], x @ weights.W_V[head],
-        ))  # fmt: skip
-    queries, keys, values = (torch.cat(column) for column in zip(*parts, strict=True))
-    return queries, keys, values
+        yield attention_input(subject, layer, token_streams(subject, tokens[start : start + block], site))
+
+
+def _factors(subject: Subject, unit: UnitId, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries and keys with their biases, and values without theirs: float32 [token, d_head] each."""
+    weights, head = head_weights(subject, int(unit.where)), unit.index
+    return x @ weights.W_Q[head] + weights.b_Q[head], x @ weights.W_K[head] + weights.b_K[head], x @ weights.W_V[head]
 
 
 def _read_writes(subject: Subject, unit: UnitId, unembedding: Unembedding) -> Tensor:

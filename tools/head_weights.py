@@ -26,6 +26,7 @@ from torch.overrides import TorchFunctionMode
 
 from tools.errors import UnitError
 from tools.kinds.head import output_weights
+from tools.loading import quiet
 from tools.normalisation import norm_before, read_norm
 from tools.structure import eager_attention, first_tensor, plain_inputs
 from tools.subject import Subject
@@ -97,7 +98,7 @@ def _read(subject: Subject, layer: int) -> HeadWeights:
             f"{plan.missing['attn_pattern']}."
         )
     width, d_head = plan.d_model, plan.d_head
-    with subject.lock, torch.no_grad():
+    with subject.lock, torch.no_grad(), quiet():
         attention = _Attention(subject, layer)
         basis = torch.cat([torch.zeros(1, width), torch.eye(width)]).to(subject.device)
         chunks = [attention(part[:, None]) for part in torch.split(basis, _ROWS)]

@@ -114,16 +114,17 @@ def information_flow(workbench: Workbench, arguments: InformationFlowArguments) 
     """
     graph = graph_of(workbench.subject, arguments)
     moving = [edge for edge in graph.edges if edge.kind != "stream"]
-    strongest = sorted(moving, key=lambda edge: -edge.share)[:MOST_EDGES]
+    strongest = sorted(moving, key=lambda edge: -edge.flow)[:MOST_EDGES]
     rows = [
         {
-            "part": edge.name, "from": edge.source, "to": edge.target, "share": short(edge.share),
+            "part": edge.name, "from": edge.source, "to": edge.target,
+            "share": short(edge.share), "flow": short(edge.flow),
             "promotes": [piece for piece, _ in edge.promotion.promoted] if edge.promotion else None,
             "suppresses": [piece for piece, _ in edge.promotion.suppressed] if edge.promotion else None,
             "neurons": [{"unit": unit, "share": short(share)} for unit, share in edge.neurons],
         }
         for edge in strongest
     ]  # fmt: skip
-    told = ", ".join(f"{edge.name} at {edge.target} ({edge.share:.2f})" for edge in strongest[:4]) or "the stream alone"
+    told = ", ".join(f"{edge.name} at {edge.target} ({edge.flow:.2f})" for edge in strongest[:4]) or "the stream alone"
     summary = f"{len(graph.nodes)} states, {len(moving)} parts; strongest: {told}"
     return Finding(summary, {"tokens": list(graph.tokens), "position": graph.position, "parts": rows})

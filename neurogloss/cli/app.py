@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from neurogloss.cli import activate, campaign, doctor, explainer, index, search, show, units
+from neurogloss.cli import activate, campaign, doctor, explainer, flow, heads, index, lens, search, show, units
 from neurogloss.cli.options import Db, Debug, Home, Json, NoColor, Shared, unwrapped
 
 HELP = """
@@ -78,6 +78,9 @@ units.register(app)
 show.register(app)
 search.register(app)
 activate.register(app)
+lens.register(app)
+heads.register(app)
+flow.register(app)
 doctor.register(app)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from tools.embeddings import Streams
 from tools.errors import UnitError
-from tools.head_circuits import eigenvalue_ratio, head_circuit, top_entries
+from tools.head_circuits import eigenvalue_ratio, head_circuit, layer_copying, top_entries
 from tools.planted.words import pieces
 from tools.subject import Subject, load_subject
 from tools.types import UnitId
@@ -170,3 +170,11 @@ def test_only_heads_have_circuits(gpt2: Subject) -> None:
         head_circuit(gpt2, UnitId.parse("mlp:0:1"))
     with pytest.raises(UnitError, match="units 0-3"):
         head_circuit(gpt2, UnitId.parse("head:0:4"))
+
+
+def test_figures_of_a_layer_are_those_of_its_heads(gpt2: Subject) -> None:
+    for found in layer_copying(gpt2, 1):
+        whole = head_circuit(gpt2, found.unit)
+        assert (found.copying, found.own, found.matching) == pytest.approx(
+            (whole.copying, whole.own, whole.matching), abs=1e-4
+        )

@@ -50,6 +50,8 @@ class Edge:
     """Contribution before the threshold."""
     weight: float
     """Contribution among what is kept: those of a node's edges sum to 1."""
+    flow: float
+    """What passes here of all that reaches the last state: weights multiplied along paths, and added over them."""
     promotion: Promotion | None
     """What it promotes, through the final norm and unembedding."""
     neurons: tuple[tuple[str, float], ...] = ()
@@ -121,7 +123,8 @@ def flow_graph(
     if not 0 <= threshold < 1:
         raise UnitError(f"A threshold of {threshold} is not in [0, 1).")
     run = _Run(subject, ids, neurons, k)
-    wanted: dict[str, None] = {f"resid_post.{subject.n_layers - 1}@{place}": None}
+    # Each state that is asked for, with the part of the last one that passes through it.
+    wanted: dict[str, float] = {f"resid_post.{subject.n_layers - 1}@{place}": 1.0}
     nodes: list[Node] = []
     edges: list[Edge] = []
     # Sites from the last to the first, so that all that a site is asked for is known when its turn comes.
@@ -139,9 +142,11 @@ def flow_graph(
             shown = run.promotions([part.vector for part in kept])
             for part, promotion in zip(kept, shown, strict=True):
                 assert part.source is not None
-                wanted[part.source] = None
+                weight = part.share / total
+                passes = wanted[name] * weight
+                wanted[part.source] = wanted.get(part.source, 0.0) + passes
                 edges.append(
-                    Edge(part.kind, part.name, part.source, name, part.share, part.share / total, promotion,
+                    Edge(part.kind, part.name, part.source, name, part.share, weight, passes, promotion,
                          run.top_neurons(site, query) if part.kind == "mlp" else ())
                 )  # fmt: skip
     first = sorted((n for n in wanted if n.startswith("resid_pre.0@")), key=lambda n: -int(n.split("@")[1]))

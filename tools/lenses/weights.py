@@ -25,6 +25,7 @@ from tools.embeddings import Streams, token_streams
 from tools.errors import UnitError
 from tools.kinds.head import output_weights
 from tools.kinds.neuron import behind_norm
+from tools.loading import quiet
 from tools.normalisation import norm_before, read_norm
 from tools.sites import STREAMS
 from tools.structure import first_tensor
@@ -99,7 +100,8 @@ def read_lens(subject: Subject, unit: UnitId, k: int = 10, streams: Streams = "a
         plan = subject.sites.plans[site.layer]
         if direction is None or plan.mlp_in is None:
             return None
-        path = norm_before(subject.model, subject.sites.blocks[site.layer], plan.mlp_in)
+        with quiet():
+            path = norm_before(subject.model, subject.sites.blocks[site.layer], plan.mlp_in)
         norm = None if path is None or plan.normalised_stream else subject.sites.module(site.layer, path)
         site = Site(site.layer, "resid_mid" if "resid_mid" in plan.taps else "resid_pre")
     elif direction is None or site.kind not in STREAMS:

@@ -54,6 +54,10 @@ def test_graph_is_what_can_be_reached_and_kept_weights_sum_to_one(case: Case) ->
         if into:
             assert sum(edge.weight for edge in into) == pytest.approx(1.0, abs=1e-4)
             assert sum(edge.share for edge in into) + node.bias + node.dropped == pytest.approx(1.0, abs=1e-4)
+    # Nothing is lost on the way but what comes from nowhere: all flow ends at embeddings.
+    ends = sum(edge.flow for edge in graph.edges if edge.source.startswith("resid_pre.0@"))
+    if all(any(edge.target == node.name for edge in graph.edges) for node in graph.nodes if node.site != "resid_pre.0"):
+        assert ends == pytest.approx(1.0, abs=1e-4)
     reached = {graph.nodes[0].name}
     for node in graph.nodes:
         assert node.name in reached

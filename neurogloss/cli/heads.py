@@ -1,0 +1,114 @@
+"""``neurogloss heads``: where heads attend, and what their weights make of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from neurogloss.cli.model import ModelCall, Plot, Texts, TextsFile, model_verb, picture, texts_of
+
+if TYPE_CHECKING:
+    from agent.toolbox.heads import HeadPatternsArguments
+    from tools.head_circuits import HeadCopying
+    from tools.heads import EdgeProfile
+    from tools.subject import Subject
+    from tools.types import UnitId
+
+Streams = Literal["alone", "embedding"]
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the verb."""
+    model_verb(app, "heads")(heads)
+
+
+def heads(
+    call: ModelCall,
+    *,
+    unit: Annotated[
+        str | None,
+        typer.Argument(metavar="[UNIT]", help="One head, such as head:3:1, or a pattern such as 'head:3:*'. (all)"),
+    ] = None,
+    text: Texts = None,
+    texts: TextsFile = None,
+    streams: Annotated[
+        Streams,
+        typer.Option("--streams", help="What stands for a token in circuits: its stream at the layer, or its "
+                     "embedding."),
+    ] = "alone",
+    k: Annotated[int, typer.Option("-k", min=1, max=100, help="Token pairs and edges to list.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random tokens, where no text is given.")] = 0,
+    plot: Plot = None,
+) -> None:  # fmt: skip
+    """See what attention heads do: where they attend, and what their weights copy.
+
+    Patterns are scored over the texts given; without any, over random tokens said twice, on which heads that look for
+    repetition show. Circuits are read off the weights: which token attends to which, and what that makes more likely.
+    Copying is 1 where a head raises what it attends to, and -1 where it lowers it.
+
+    [bold]Examples[/bold]
+
+      neurogloss heads
+      neurogloss heads head:3:3
+      neurogloss heads 'head:0:*' --text "for i in range(3): print(i)"
+      neurogloss heads --plot heads.png
+    """
+    given = texts_of(text, texts)
+    file = picture(plot)
+    subject = call.load(unit)
+    from agent.toolbox.heads import HeadPatternsArguments
+    from neurogloss.render.heads import heads_maps, heads_page
+    from neurogloss.render.heatmap import save_heatmaps
+    from tools.errors import UnitError
+    from tools.units import expand
+
+    chosen = expand(subject, unit or "head:*:*")
+    if other := next((one for one in chosen if one.kind != "head"), None):
+        raise UnitError(
+            f"'{other}' is not an attention head. 'neurogloss lens {other}' shows what it reads and writes."
+        )
+    arguments = HeadPatternsArguments(
+        texts=given or None, layers=list(dict.fromkeys(int(one.where) for one in chosen)), seed=seed
+    )
+    if len(chosen) == 1:
+        call.emit(*_one(subject, chosen[0], arguments, streams, k))
+        return
+    rows = _many(subject, chosen, arguments, streams)
+    value = [
+        {**profile.__dict__, "unit": str(profile.unit), "copying": c.copying, "own": c.own, "matching": c.matching}
+        for profile, c in rows
+    ]
+    call.emit(value, *heads_page(subject.name, rows, own_texts=bool(given)))
+    if file is not None:
+        save_heatmaps(file, *heads_maps(rows))
+
+
+def _one(subject: Subject, unit: UnitId, arguments: HeadPatternsArguments, streams: Streams, k: int) -> tuple[Any, ...]:
+    """One head's result, and its page."""
+    from agent.toolbox.heads import head_profiles, pattern_contexts
+    from neurogloss.render.heads import head_page
+    from tools.head_circuits import head_circuit
+    from tools.heads import top_edges
+
+    profile = next(p for p in head_profiles(subject, arguments) if p.unit == unit)
+    edges = top_edges(subject, unit, pattern_contexts(subject, arguments), k)
+    circuit = head_circuit(subject, unit, k, streams)
+    value = {
+        "unit": str(unit), "subject": subject.name, "fingerprint": subject.fingerprint,
+        "pattern": {**profile.__dict__, "unit": str(unit)}, "edges": edges, "circuit": circuit.to_json(),
+    }  # fmt: skip
+    return value, *head_page(subject.name, profile, edges, circuit, own_texts=arguments.texts is not None)
+
+
+def _many(
+    subject: Subject, chosen: list[UnitId], arguments: HeadPatternsArguments, streams: Streams
+) -> list[tuple[EdgeProfile, HeadCopying]]:
+    """Each head's pattern, and what its weights copy."""
+    from agent.toolbox.heads import head_profiles
+    from tools.head_circuits import layer_copying
+
+    wanted = set(chosen)
+    assert arguments.layers is not None
+    copying = {c.unit: c for layer in arguments.layers for c in layer_copying(subject, layer, streams)}
+    return [(p, copying[p.unit]) for p in head_profiles(subject, arguments) if p.unit in wanted]
