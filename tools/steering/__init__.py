@@ -16,17 +16,23 @@ An amount is added to the unit's activation, with its sign; zero leaves the run 
 
 from __future__ import annotations
 
-from tools.steering.controls import Control, matched_controls, write_site
+from tools.steering.controls import Control, matched_controls, push_site
 from tools.steering.dose import Dose, DoseResponse, dose_response
 from tools.steering.effects import Effects, Measure, effects_at, logit_change
+from tools.steering.score import Points, Sample, SteeringScore, steering_score
 from tools.steering.strength import Strength, amount_for_kl, amount_for_norm, divergence, stream_norm, strengths_at
+from tools.steering.texts import Driven, write
 
 __all__ = [
     "Control",
     "Dose",
     "DoseResponse",
+    "Driven",
     "Effects",
     "Measure",
+    "Points",
+    "Sample",
+    "SteeringScore",
     "Strength",
     "amount_for_kl",
     "amount_for_norm",
@@ -35,7 +41,9 @@ __all__ = [
     "effects_at",
     "logit_change",
     "matched_controls",
+    "push_site",
+    "steering_score",
     "stream_norm",
     "strengths_at",
-    "write_site",
+    "write",
 ]

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from tools.effects import write_site
 from tools.errors import InterventionError
 from tools.hooking.attention import INSIDE
 from tools.hooking.edits import Edit, Selection
 from tools.interventions import Where
-from tools.sites import RESIDUAL
 from tools.subject import Subject
 from tools.types import Site, UnitId
-from tools.units import check_unit, group_site
+from tools.units import check_unit
 
 
 @dataclass(frozen=True)
@@ -32,24 +32,18 @@ class Control:
     there; see `effects_at`."""
 
 
-def write_site(subject: Subject, unit: UnitId) -> Site:
+def push_site(subject: Subject, unit: UnitId) -> Site:
     """Where the tensor is, as wide as the residual stream, in which a unit's write first shows.
-
-    A neuron's is ``mlp_out`` of its layer, a head's ``attn_out``; a latent's and a direction's are their own sites,
-    where these are as wide as the stream.
 
     Raises:
         UnitError: The subject has no such unit.
         InterventionError: Nothing of the unit's own is written.
     """
     check_unit(subject, unit)
-    latent = unit.kind == "sae"
-    site = subject.dictionaries[unit.where].site_out if latent else group_site(subject, unit.group)
+    site = write_site(subject, unit)
     if unit.kind == "fn" or site.kind in INSIDE:
         raise InterventionError(f"{unit} cannot be driven: nothing of its own is added to the residual stream.")
-    if site.kind in RESIDUAL:
-        return site
-    return Site(site.layer, "mlp_out" if site.kind == "mlp_act" else "attn_out")
+    return site
 
 
 def matched_controls(subject: Subject, unit: UnitId, n: int = 32, seed: int = 0) -> list[Control]:
@@ -65,7 +59,7 @@ def matched_controls(subject: Subject, unit: UnitId, n: int = 32, seed: int = 0)
         UnitError: The subject has no such unit.
         InterventionError: Nothing of the unit's own is written.
     """
-    site = write_site(subject, unit)
+    site = push_site(subject, unit)
     generator = torch.Generator().manual_seed(seed)
     drawn = [torch.randn(subject.d_model, generator=generator, dtype=torch.float64) for _ in range(n)]
     return [Control(site, (vector / vector.norm()).float().to(subject.device)) for vector in drawn]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from tools.errors import InterventionError
 from tools.interventions import Edit, Where, add_to_unit, prefill, run
-from tools.steering.controls import Control, push, write_site
+from tools.steering.controls import Control, push, push_site
 from tools.subject import Subject
 from tools.types import Site, UnitId
 
@@ -90,7 +90,7 @@ def effects_at(
             f"To drive a unit at the last {shortest - 1} positions each text needs {shortest} tokens or more, as "
             "position 0 is left out."
         )
-    site = write_site(subject, unit)
+    site = push_site(subject, unit)
     if stray := next((control for control in controls if control.site != site), None):
         raise InterventionError(f"A control writes at {stray.site}, but {unit} at {site}.")
     found = [
@@ -176,7 +176,7 @@ class _Runs:
 def _of_batch(
     runs: _Runs, unit: UnitId, amounts: Sequence[float], controls: Sequence[Control], measure: Measure
 ) -> Effects:
-    subject, site = runs.subject, write_site(runs.subject, unit)
+    subject, site = runs.subject, push_site(runs.subject, unit)
     since = 1 if runs.span is None else 0
     clean, own, moved = None, [], []
     step = max(1, runs.most() - 1)

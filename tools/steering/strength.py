@@ -17,8 +17,7 @@ from torch import Tensor
 
 from tools.errors import InterventionError
 from tools.interventions import run
-from tools.sites import RESIDUAL
-from tools.steering.controls import write_site
+from tools.steering.controls import push_site
 from tools.steering.effects import effects_at
 from tools.subject import Subject
 from tools.types import Site, UnitId
@@ -63,10 +62,10 @@ def stream_norm(subject: Subject, unit: UnitId, contexts: Sequence[Sequence[int]
     What a layer's attention or MLP writes is measured by the stream behind that layer.
 
     Raises:
-        UnitError, InterventionError: As `write_site` raises them.
+        UnitError, InterventionError: As `push_site` raises them.
     """
-    site = write_site(subject, unit)
-    stream = site if site.kind in RESIDUAL and site.kind.startswith("resid") else Site(site.layer, "resid_post")
+    site = push_site(subject, unit)
+    stream = site if site.kind.startswith("resid") else Site(site.layer, "resid_post")
     texts = [[int(i) for i in context] for context in contexts if len(context) > 1]
     if not texts:
         raise InterventionError("To measure the residual stream a text needs 2 tokens or more: position 0 is left out.")

@@ -13,7 +13,7 @@ from tests.tools.interventions.test_units_and_text import UNITS, save_dictionary
 from tools.dictionaries import load_dictionary
 from tools.errors import InterventionError, UnitError
 from tools.interventions import Where, add, add_to_unit, run
-from tools.steering import Control, effects, effects_at, logit_change, matched_controls, write_site
+from tools.steering import Control, effects, effects_at, logit_change, matched_controls, push_site
 from tools.subject import Subject, load_subject
 from tools.types import Site, UnitId
 
@@ -45,7 +45,7 @@ def whole_run(subject: Subject, context: list[int], *edits: object) -> Tensor:
 
 def by_hand(subject: Subject, unit: UnitId, controls: list[Control], span: int | None) -> tuple[Tensor, Tensor]:
     """Each text, amount and control in a run of its own, without a cache or padding."""
-    site = write_site(subject, unit)
+    site = push_site(subject, unit)
     changes: list[list[Tensor]] = []
     pushed: list[list[list[Tensor]]] = []
     for context in CONTEXTS:

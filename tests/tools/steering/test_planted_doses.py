@@ -14,7 +14,7 @@ from tools.subject import Subject, load_subject
 from tools.types import UnitId
 
 #: Of each family; the slow test takes all units.
-SAMPLE = 2
+SAMPLE = 1
 
 
 @dataclass(frozen=True)
@@ -70,8 +70,8 @@ def share(flags: list[bool]) -> float:
 def test_planted_effects_follow_the_dose_and_inert_units_do_not(planted: Planted) -> None:
     with_effect = sample([truth for truth in planted.truths if truth.effect and truth.effect.least >= 0.5])
     without = sample([truth for truth in planted.truths if not truth.effect and (truth.inert or truth.noise)])
-    assert len(with_effect) >= 30
-    assert len(without) >= 6
+    assert len(with_effect) >= 18
+    assert len(without) >= 4
     named, found = zip(*planted.claims(with_effect), strict=True)
     assert share(named) >= 0.9
     assert share(found) >= 0.9
