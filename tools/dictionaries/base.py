@@ -71,7 +71,6 @@ class Dictionary(nn.Module, abc.ABC):
         """The bias [d_sae] of the pre-activations."""
         return self.get_buffer("b_enc")
 
-    @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
         """Latent activations [..., d_sae], of the dictionary's dtype, from the tensor at `site`.
 
@@ -82,7 +81,6 @@ class Dictionary(nn.Module, abc.ABC):
             normalised = normalised - self.b_dec
         return self.activate(normalised @ self.W_enc + self.pre_bias(), normalised)
 
-    @torch.no_grad()
     def decode(self, z: Tensor, like: Tensor | None = None) -> Tensor:
         """What latents [..., d_sae] stand for at `site_out`, [..., d_out] (heads flattened).
 

@@ -39,7 +39,6 @@ class TopKDictionary(Dictionary):
         values, places = torch.topk(pre, self.k, dim=-1, sorted=False)
         return torch.zeros_like(pre).scatter_(-1, places, values.relu())
 
-    @torch.no_grad()
     def decode(self, z: Tensor, like: Tensor | None = None) -> Tensor:
         if self.config.rescale_acts_by_decoder_norm:
             z = z * (1 / self.W_dec.norm(dim=-1))

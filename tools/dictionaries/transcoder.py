@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 from torch import Tensor
 
 from tools.dictionaries.base import Dictionary
@@ -51,7 +50,6 @@ class SkipTranscoder(Transcoder):
     shapes: ClassVar[dict[str, str]] = {**Transcoder.shapes, "W_skip": "oi"}
     W_skip: Tensor
 
-    @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
         return super().reconstruct(x) + self._flat(x) @ self.W_skip.T
 

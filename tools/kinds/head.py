@@ -38,9 +38,10 @@ def _factors(subject: Subject, layer: int) -> Tensor:
     """
     known = _FACTORS.setdefault(subject, {})
     if layer not in known:
-        known[layer] = torch.linalg.qr(output_weights(subject, layer).transpose(1, 2).cpu(), mode="r").R.to(
-            subject.device
-        )
+        # Kept for passes that are differentiated, too, whatever pass asks first.
+        with torch.inference_mode(False), torch.no_grad():
+            weights = output_weights(subject, layer).transpose(1, 2).cpu()
+            known[layer] = torch.linalg.qr(weights, mode="r").R.to(subject.device)
     return known[layer]
 
 
