@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from langgraph.checkpoint.sqlite import SqliteSaver
+from threadpoolctl import threadpool_limits
 
 import store
 from agent.accounts import StoreAccounts
@@ -229,15 +230,17 @@ class Crew:
 
 @contextlib.contextmanager
 def one_thread_each() -> Iterator[None]:
-    """One thread of PyTorch's for each worker.
+    """One thread of PyTorch's and of the linear algebra's for each worker.
 
-    Investigations run small forward passes, which more threads hardly speed up and workers would fight over; and the
-    last bits of a sum would depend on the machine's number of cores.
+    Investigations run small forward passes and products, which more threads hardly speed up and workers would fight
+    over: idle threads of OpenBLAS spin, and take as much processor time again. And the last bits of a sum would depend
+    on the machine's number of cores.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        yield
+        with threadpool_limits(1, user_api="blas"):
+            yield
     finally:
         torch.set_num_threads(before)
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: Runs a campaign; prints when its work on units begins, and its client's figures and how it ended as JSON.
 _DRIVER = """
-import json, sys
+import json, sys, time
 from pathlib import Path
 from agent import Observer, load_spec, run_campaign
 from explainers.llm import client
@@ -31,7 +31,7 @@ import agent.llm
 agent.llm.LlmClient = Watched
 
 class Teller(Observer):
-    def phase(self, name): print("phase", name, flush=True)
+    def phase(self, name): print("phase", name, time.process_time(), flush=True)
 
 options = json.loads(sys.argv[1])
 summary = run_campaign(
@@ -51,6 +51,8 @@ class Ended:
     client: Mapping[str, Any]
     seconds: float
     """Of its work on units."""
+    cpu_seconds: float
+    """Of processor time that its process used meanwhile."""
 
 
 def settings(
@@ -92,15 +94,17 @@ def run(spec: Mapping[str, Any], database: Path, home: Path, begun: Callable[[in
     assert process.stdout is not None
     ended: dict[str, Any] | None = None
     at = finished = time.monotonic()
+    used = [0.0, 0.0]
     for line in process.stdout:
         word, _, rest = line.strip().partition(" ")
-        if (word, rest) == ("phase", "investigate"):
-            at = time.monotonic()
+        phase, _, cpu = rest.partition(" ")
+        if (word, phase) == ("phase", "investigate"):
+            at, used[0] = time.monotonic(), float(cpu)
             begun(process.pid)
-        elif (word, rest) == ("phase", "close"):
-            finished = time.monotonic()
+        elif (word, phase) == ("phase", "close"):
+            finished, used[1] = time.monotonic(), float(cpu)
         elif word == "ended":
             ended = json.loads(rest)
     if process.wait() or ended is None or ended["client"] is None:
         raise RuntimeError(f"the campaign ended with status {process.returncode}")
-    return Ended(ended["summary"], ended["client"], finished - at)
+    return Ended(ended["summary"], ended["client"], finished - at, used[1] - used[0])

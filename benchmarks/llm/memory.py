@@ -19,7 +19,10 @@ MOST_GROWTH = 0.05
 
 
 class Memory:
-    """Samples a process's resident memory while the block runs.
+    """Samples a process's memory while the block runs: what is its own, without files that are mapped into it.
+
+    An index is such a file. Its pages are read as units are asked for and are the system's to drop; they would look
+    like a leak that ends when all of the index has been read.
 
     Args:
         pid: Of the process; None: this one.
@@ -28,7 +31,9 @@ class Memory:
     def __init__(self, pid: int | None = None) -> None:
         self._file = Path(f"/proc/{pid or 'self'}/statm")
         self.samples: list[tuple[float, int]] = []
-        """Seconds since the beginning, and bytes."""
+        """Seconds since the beginning, and bytes of its own."""
+        self.most_resident = 0
+        """Bytes at most, files that are mapped included."""
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._sample, name="memory", daemon=True)
 
@@ -44,10 +49,11 @@ class Memory:
     def _sample(self) -> None:
         while True:
             try:
-                resident = int(self._file.read_text().split()[1]) * PAGE
+                resident, mapped = (int(field) * PAGE for field in self._file.read_text().split()[1:3])
             except (OSError, IndexError):  # it has ended
                 return
-            self.samples.append((time.monotonic() - self._began, resident))
+            self.most_resident = max(self.most_resident, resident)
+            self.samples.append((time.monotonic() - self._began, resident - mapped))
             if self._over.wait(EVERY):
                 return
 

@@ -2,6 +2,12 @@
 
 The programmable server runs in a process of its own and takes the same time for each answer, so that whatever keeps it
 from being busy is on this side.
+
+*Busy* is the number of calls in flight (sent and not yet answered, as the client sees it), over the number allowed at
+once, on average over all of the time from the first unit to the last; time in which there was nothing to send counts as
+not busy. A call is in flight for longer than the server takes to think: it also has to be sent, read by the server, and
+the answer has to be read here, while threads that compute compete for the processor. *Answering* leaves all of that
+out: calls times the server's latency, over the same time. It is the stricter figure.
 """
 
 from __future__ import annotations
@@ -85,10 +91,11 @@ def measure_client(*, askers: int, each: int, batch: int, concurrency: int, late
         seconds = time.monotonic() - began
         stats, billed = llm.stats, server.stats()
     return {
-        "what": "client", "calls": account.calls, "seconds": seconds, "busy": stats.busy,
+        "what": "client", "calls": account.calls, "seconds": seconds,
+        "busy": stats.in_flight_seconds / concurrency / seconds,
         "ideal": account.calls * latency / concurrency / seconds, "most_in_flight": billed["most_in_flight"],
         "exact": account.tokens == billed["prompt_tokens"] + billed["completion_tokens"],
-        "concurrency": concurrency, "latency": latency, **memory_figures(memory.samples),
+        "concurrency": concurrency, "latency": latency, **memory_figures(memory),
     }  # fmt: skip
 
 
@@ -129,20 +136,24 @@ def measure_campaign(
     used = ended.summary["spent"].get("llm_tokens")
     return {
         "what": "campaign", "units": tally["total"], "status": {key: tally[key] for key in ("done", "failed")},
-        "calls": calls, "seconds": ended.seconds, "busy": ended.client["busy"], "workers": workers,
+        "calls": calls, "seconds": ended.seconds, "workers": workers,
+        "busy": ended.client["in_flight_seconds"] / concurrency / ended.seconds,
         "ideal": calls * latency / concurrency / ended.seconds, "most_in_flight": billed["most_in_flight"],
         "exact": used is None or used == billed["prompt_tokens"] + billed["completion_tokens"],
-        "concurrency": concurrency, "latency": latency, **memory_figures(memory[0].samples if memory else []),
+        "concurrency": concurrency, "latency": latency, "cpu_per_unit": ended.cpu_seconds / tally["total"],
+        **memory_figures(memory[0]),
     }  # fmt: skip
 
 
-def memory_figures(samples: list[tuple[float, int]]) -> dict[str, Any]:
-    """Memory in MB: when work began, at most, and by which share it grew after warming up."""
-    grown = growth(samples)
+def memory_figures(memory: Memory) -> dict[str, Any]:
+    """Memory in MB: the process's own over time and at most, with files that are mapped at most, and by which share
+    its own grew after warming up."""
+    grown = growth(memory.samples)
     return {
-        "rss_mb": [[round(at, 1), round(size / 1e6, 1)] for at, size in samples],
-        "rss_most_mb": max((size for _, size in samples), default=0) / 1e6,
-        "rss_growth": grown, "rss_flat": None if grown is None else grown <= MOST_GROWTH,
+        "memory_mb": [[round(at, 1), round(size / 1e6, 1)] for at, size in memory.samples],
+        "memory_most_mb": max((size for _, size in memory.samples), default=0) / 1e6,
+        "resident_most_mb": memory.most_resident / 1e6,
+        "memory_growth": grown, "memory_flat": None if grown is None else grown <= MOST_GROWTH,
     }  # fmt: skip
 
 
@@ -152,18 +163,20 @@ def _judge(asker: int, turn: int, part: int) -> str:
 
 def render(found: dict[str, Any]) -> str:
     """The figures as lines of at most 80 columns."""
-    grown = found["rss_growth"]
+    grown = found["memory_growth"]
     lines = [
         f"{found['what']}: {found['calls']:,} calls in {found['seconds']:.0f} s, {found['latency'] * 1000:.0f} ms each,"
         f" at most {found['concurrency']} at once",
-        f"busy {found['busy']:.1%} of the allowed concurrency (wanted: {WANTED:.0%});"
-        f" at most {found['most_in_flight']} at the server",
+        f"in flight: {found['busy']:.1%} of the allowed concurrency, over all of the time (wanted: {WANTED:.0%})",
+        f"answering: {found['ideal']:.1%}, by the server's latency alone; at most {found['most_in_flight']} at once",
     ]
     if "units" in found:
         lines.insert(1, f"{found['units']:,} units: {', '.join(f'{n:,} {s}' for s, n in found['status'].items())}")
-    if "ideal" in found:
-        lines.append(f"answering time over time passed and allowed: {found['ideal']:.1%}")
+    if "cpu_per_unit" in found:
+        lines.append(f"{found['cpu_per_unit'] * 1000:.0f} ms of processor time a unit, beside the server's")
     lines.append(f"bill and ledger agree to the token: {'yes' if found['exact'] else 'NO'}")
-    verdict = "" if grown is None else f", {grown:+.1%} to the last third: {'flat' if found['rss_flat'] else 'GROWS'}"
-    lines.append(f"memory {found['rss_most_mb']:,.0f} MB at most{verdict}")
+    flat = "flat" if found["memory_flat"] else "GROWS"
+    verdict = "" if grown is None else f", {grown:+.1%} to the last third: {flat}"
+    lines.append(f"memory {found['memory_most_mb']:,.0f} MB of its own at most{verdict}")
+    lines.append(f"with the index and libraries that are mapped into it {found['resident_most_mb']:,.0f} MB")
     return "\n".join(lines)
