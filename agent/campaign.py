@@ -35,6 +35,7 @@ from agent.seeds import sample_units
 from agent.spec import BEFORE, CampaignSpec
 from agent.workers import Crew, one_thread_each, over_budget, spent_of
 from explainers.llm.budget import Spent as LlmSpent
+from explainers.llm.serve import StartStoppedError
 from explainers.llm.types import Abilities
 from scorers.simulation import SCORERS
 from store.queries import list_campaigns
@@ -216,9 +217,13 @@ def _run(
     path = checkpoint_file(db, home)
     with ExitStack() as stack:
         replay = replay_from is not None
-        kit = stack.enter_context(
-            open_kit(spec, plan.subject, spent=spent, logs=home / "logs", told=told, seen=seen, replay=replay)
+        kit_of = open_kit(
+            spec, plan.subject, spent=spent, logs=home / "logs", told=told, seen=seen, replay=replay, stop=stop
         )
+        try:
+            kit = stack.enter_context(kit_of)
+        except StartStoppedError:
+            return summarise(db, campaign, "interrupted")
         if kit is not None:
             _record(db, spec, estimates={**cost.to_json(), "abilities": plain(kit.llm.abilities)})
         told.phase("investigate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -17,7 +18,7 @@ from agent.spec import CampaignSpec
 from agent.stages import StagedExplainer, StageOf
 from explainers.llm.budget import Limits, Meter, Price
 from explainers.llm.budget import Spent as LlmSpent
-from explainers.llm.check import check
+from explainers.llm.check import check, list_models
 from explainers.llm.client import LlmClient
 from explainers.llm.endpoints import Endpoint, parse_endpoint
 from explainers.llm.kit import LlmKit
@@ -33,6 +34,8 @@ from tools.errors import NeuroglossError
 from tools.index import SplitView
 from tools.subject import Subject
 
+#: Tokens of prompt and answer together that the largest requests need.
+LEAST_CONTEXT = 4096
 #: Diagnostics that read a text's log-probabilities.
 _READS = ("surprisal",)
 
@@ -71,6 +74,7 @@ def open_kit(
     told: Observer,
     seen: Abilities | None = None,
     replay: bool = False,
+    stop: threading.Event | None = None,
 ) -> Iterator[LlmKit | None]:
     """The campaign's language model with its prompts; None where it names none.
 
@@ -85,9 +89,11 @@ def open_kit(
         seen: What its endpoints were seen to do when the campaign began: all of it is done in the same way. None: they
             are tried now, where the plan needs to know.
         replay: Answer from what is recorded; start nothing and call nothing.
+        stop: Set it to break off the start of a server.
 
     Raises:
-        LlmError: A server does not come up, an endpoint does not answer.
+        LlmError: A server does not come up, an endpoint does not answer, or takes too few tokens at once.
+        StartStoppedError: `stop` was set while a server was starting.
     """
     if spec.llm is None:
         yield None
@@ -98,8 +104,11 @@ def open_kit(
             endpoints = [replace(parse_endpoint(settings.endpoints[0]), model=settings.model)]
         else:
             endpoints = [
-                _endpoint(name, settings, stack, subject=subject, logs=logs, told=told) for name in settings.endpoints
+                _endpoint(name, settings, stack, subject=subject, logs=logs, told=told, stop=stop)
+                for name in settings.endpoints
             ]
+            for endpoint in endpoints:
+                _require_room(endpoint)
         price = None
         if settings.price is not None:
             price = Price(settings.price.prompt, settings.price.completion, settings.price.cached)
@@ -143,7 +152,14 @@ def _folder(settings: LlmSettings) -> Path | None:
 
 
 def _endpoint(
-    name: str, settings: LlmSettings, stack: ExitStack, *, subject: Subject, logs: Path, told: Observer
+    name: str,
+    settings: LlmSettings,
+    stack: ExitStack,
+    *,
+    subject: Subject,
+    logs: Path,
+    told: Observer,
+    stop: threading.Event | None,
 ) -> Endpoint:
     """An endpoint that can be asked; a server is started for one that is a model only, and stopped with the stack."""
     endpoint = parse_endpoint(name)
@@ -160,10 +176,28 @@ def _endpoint(
         VllmServer(
             endpoint.model, dtype=serve.dtype, max_model_len=serve.max_model_len,
             tensor_parallel=serve.tensor_parallel, gpu_memory=serve.gpu_memory or _share(subject),
-            log=logs / f"{settings.model.replace('/', '-')}.log", served_name=settings.model,
+            log=logs / f"{settings.model.replace('/', '-')}.log", served_name=settings.model, stop=stop,
         )
     )  # fmt: skip
     return parse_endpoint(server.endpoint)
+
+
+def _require_room(endpoint: Endpoint) -> None:
+    """That a vLLM, which tells how many tokens it takes at once, takes those of the largest requests.
+
+    Raises:
+        EndpointError: It takes fewer, or does not answer.
+    """
+    if endpoint.kind != "vllm" or endpoint.url is None:
+        return
+    served = {model["id"]: model.get("max_model_len") for model in list_models(endpoint.url)}
+    most = served.get(endpoint.model)
+    if isinstance(most, int) and most < LEAST_CONTEXT:
+        raise EndpointError(
+            f"{endpoint.model} at {endpoint.url} takes {most:,} tokens of prompt and answer together; prompts with "
+            f"examples need {LEAST_CONTEXT:,}.\nServe it with --max-model-len {LEAST_CONTEXT} or more (in a plan: "
+            "llm.serve.max_model_len), or take a model that knows longer texts."
+        )
 
 
 def _share(subject: Subject) -> float | None:

@@ -50,22 +50,24 @@ class StagedExplainer:
         told: list[dict[str, Any]] = []
         best: float | None = None
         for number, stage in enumerate(self._stages):
-            name = stage.explainer.name
+            name, asker = stage.explainer.name, self._asker(number)
             row: dict[str, Any] = {"stage": number + 1, "explainer": name, "ran": False, "f1_before": best}
+            if asker != name:
+                row["asker"] = asker
             told.append(row)
             if rivals and stage.below is not None and best is not None and best >= stage.below:
                 row["f1_after"] = best
                 continue
             row["ran"] = True
             try:
-                with asking(name):
+                with asking(asker):
                     found = stage.explainer.explain(evidence, recorder)
             except (AnswerError, CallError) as error:
                 if not rivals:
                     raise
                 row |= {"f1_after": best, "failed": str(error)}
                 continue
-            with asking(name):
+            with asking(asker):
                 marks = [mark for mark in self._mark(found, evidence, stage.explainer) if mark is not None]
             rivals += found
             best = max([*marks, *([] if best is None else [best])], default=None)
@@ -76,6 +78,12 @@ class StagedExplainer:
     def predictor(self, explanation: Explanation) -> Predictor | None:
         """As the explainer makes it that wrote the description."""
         return predictor_of(self._author(explanation.explainer), explanation)
+
+    def _asker(self, number: int) -> str:
+        """Under which name a stage's calls are on record: the explainer's, numbered where several stages have it."""
+        names = [stage.explainer.name for stage in self._stages]
+        own, before = names[number], names[:number].count(names[number])
+        return own if names.count(own) == 1 else f"{own} ({before + 1})"
 
     def _author(self, name: str) -> Explainer:
         return next(stage.explainer for stage in self._stages if stage.explainer.name == name)

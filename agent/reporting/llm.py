@@ -195,7 +195,8 @@ def _stages(claims: Sequence[ClaimRow], costs: Sequence[LlmCost]) -> list[StageG
     gains = []
     for (number, explainer), rows in sorted(told.items()):
         ran = [row for row in rows if row["ran"]]
-        own = [cost for cost in costs if cost.key["asker"] == explainer]
+        askers = {str(row.get("asker", explainer)) for row in rows}
+        own = [cost for cost in costs if cost.key["asker"] in askers]
         gains.append(
             StageGain(
                 stage=number,

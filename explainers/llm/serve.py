@@ -64,6 +64,10 @@ _REMEDIES: Final = (
 )  # fmt: skip
 
 
+class StartStoppedError(ServeError):
+    """The start was broken off by whoever asked for it."""
+
+
 class VllmServer:
     """vLLM with one model; a context manager, or `start` and `close`.
 
@@ -82,6 +86,7 @@ class VllmServer:
         log: File that its log is added to, or a function that is given each line. Values of environment variables
             that look like keys are blotted out of it.
         progress: Is told how the start goes, at each change and every ten seconds.
+        stop: Set it to break the start off.
         ready_within: Seconds until it must answer. The first start of a model downloads its weights.
         python: Interpreter that has vLLM. None: what `NEUROGLOSS_VLLM_PYTHON` names, else this one.
         extra: Further options of vLLM; they win over ours.
@@ -95,6 +100,7 @@ class VllmServer:
         tensor_parallel: int = 1, gpu_memory: float | None = None, served_name: str | None = None,
         tool_parser: str | None = None, host: str = "127.0.0.1", key: str | None = None,
         log: Path | Callable[[str], None] | None = None, progress: Progress | None = None,
+        stop: threading.Event | None = None,
         ready_within: float = 1800.0, python: str | None = None, extra: Sequence[str] = (),
     ) -> None:  # fmt: skip
         if not is_loopback(host) and not key:
@@ -112,6 +118,7 @@ class VllmServer:
         self._key = key
         self._log = log
         self._progress = progress
+        self._stop = stop or threading.Event()
         self._ready_within = ready_within
         self._process: subprocess.Popen[str] | None = None
         self._reader: threading.Thread | None = None
@@ -159,6 +166,7 @@ class VllmServer:
 
         Raises:
             ServeError: It ended, or did not answer in time; with the end of its log. Nothing of it is left running.
+            StartStoppedError: `stop` was set meanwhile.
         """
         try:
             self._launch()
@@ -228,7 +236,8 @@ class VllmServer:
             if self._answers():
                 self._tell("ready", time.monotonic() - began)
                 return
-            time.sleep(_POLL)
+            if self._stop.wait(_POLL):
+                raise StartStoppedError(f"The start of vLLM was broken off while it was {self._stage}.")
         raise ServeError(self._ended(f"vLLM did not answer within {self._ready_within:.0f} s", running=True))
 
     def _tell(self, stage: str, seconds: float) -> None:

@@ -22,10 +22,8 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from explainers.llm.kit import LlmKit
 from explainers.llm.types import AnswerError, LlmError, TokenLogprobs
 from explainers.prompted.predictors import Asked, LlmPredictor
-from explainers.types import Explanation
 from tools.types import FloatArray
 
 Numbers: TypeAlias = npt.NDArray[np.floating[Any]]
@@ -88,20 +86,10 @@ class SimulationPredictor(LlmPredictor):
     kind = "simulation"
     batch = 4
 
-    def __init__(self, kit: LlmKit, explanation: Explanation) -> None:
-        super().__init__(kit, explanation)
-        fitted = explanation.details.get("calibration")
-        self.calibration = Calibration(**fitted) if isinstance(fitted, Mapping) else None
-
     @property
     def protocol(self) -> dict[str, Any]:
         """See `LlmPredictor.protocol`."""
-        return {**super().protocol, "top": TOP, "calibrated": self.calibration is not None}
-
-    def predict(self, texts: Any, contexts: Any, positions: Any) -> FloatArray:
-        """See `LlmPredictor.predict`."""
-        predicted = super().predict(texts, contexts, positions)
-        return predicted if self.calibration is None else self.calibration(predicted).astype(np.float32)
+        return {**super().protocol, "top": TOP}
 
     def levels(self, batches: Sequence[Sequence[Asked]]) -> list[list[FloatArray] | LlmError]:
         """See `LlmPredictor.levels`."""

@@ -110,6 +110,16 @@ def test_describes_units_with_a_language_model(run: Run, llm_server: Programmabl
     assert rows(database, "SELECT 1 FROM scores WHERE metric = 'detection_balanced_accuracy' AND value IS NOT NULL")
 
 
+def test_an_endpoint_with_too_little_room_is_refused_before_anything_is_asked(
+    run: Run, llm_server: ProgrammableServer
+) -> None:
+    llm_server.context = 2048
+    with pytest.raises(EndpointError, match=r"takes 2,048 tokens .* need 4,096") as error:
+        run(llm={"endpoints": f"vllm:{llm_server.model}@{llm_server.url}"}, units=["mlp:1:0-3"])
+    assert "--max-model-len" in str(error.value)
+    assert not llm_server.requests
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_hundred_units_under_faults_end_with_exact_cost_and_nothing_made_up(

@@ -8,7 +8,9 @@ from typing import Any, cast
 
 import pytest
 
+from agent.accounts import StoreAccount, StoreAccounts
 from agent.stages import StagedExplainer, StageOf
+from explainers.llm.accounts import charged_to, current_account
 from explainers.llm.types import AnswerError
 from explainers.types import Evidence, Explainer, Explanation, NullRecorder
 
@@ -75,6 +77,22 @@ def test_a_later_stage_that_fails_is_on_record_and_takes_nothing_away() -> None:
     assert rivals[0].details["stages"][1]["failed"] == "nonsense"
     with pytest.raises(AnswerError):
         explained((Fixed("dear", 1.0, fails=True), None), (Fixed("cheap", 0.3), None))
+
+
+def test_two_stages_of_one_explainer_are_charged_apart() -> None:
+    class Asking(Fixed):
+        """Notes on whose account it is asked."""
+
+        def explain(self, evidence: Any, recorder: Any) -> list[Explanation]:
+            charged.append(cast("StoreAccount", current_account()).asker)
+            return super().explain(evidence, recorder)
+
+    charged: list[str | None] = []
+    account = StoreAccounts(cast("Any", None), 1).of(1, asker="stages")
+    with charged_to(account):
+        _, rivals = explained((Asking("cheap", 0.3), None), (Asking("other", 0.2), None), (Asking("cheap", 0.4), None))
+    assert charged == ["cheap (1)", "other", "cheap (2)"]
+    assert [row.get("asker") for row in rivals[0].details["stages"]] == ["cheap (1)", None, "cheap (2)"]
 
 
 def test_each_description_is_turned_into_predictions_by_its_author() -> None:

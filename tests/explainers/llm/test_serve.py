@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from explainers.llm.endpoints import parse_endpoint
-from explainers.llm.serve import VllmServer
+from explainers.llm.serve import StartStoppedError, VllmServer
 from explainers.llm.vllm_command import (
     SHARED_GPU,
     ServeError,
@@ -223,6 +224,20 @@ def test_one_that_does_not_come_up_is_given_up_and_stopped(
     behave(behaviour)
     with pytest.raises(ServeError, match="did not answer within 2 s"), VllmServer(str(model), ready_within=2.0):
         pass
+    assert gone(pids(tmp_path))
+
+
+def test_a_start_that_is_broken_off_ends_at_once_and_leaves_nothing(
+    behave: Callable[[str], None], model: Path, tmp_path: Path
+) -> None:
+    behave("hangs")
+    stop = threading.Event()
+    server = VllmServer(str(model), stop=stop)
+    threading.Thread(target=lambda: (pids(tmp_path), stop.set()), daemon=True).start()
+    began = time.monotonic()
+    with pytest.raises(StartStoppedError, match="broken off"):
+        server.start()
+    assert time.monotonic() - began < 60
     assert gone(pids(tmp_path))
 
 

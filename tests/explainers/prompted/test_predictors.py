@@ -354,14 +354,6 @@ def test_simulation_asks_about_windows_in_prompts_that_begin_alike() -> None:
     assert all(prompt[:start] == first[:start] for prompt in others)
 
 
-def test_simulation_is_calibrated_where_the_description_says_how() -> None:
-    llm = Fake(reads=reader(lambda _: {"4": 0.0}))
-    details = {"scale": 5.0, "calibration": {"slope": 3.0, "intercept": -1.0}}
-    assert predict(llm, "simulation", details=details) == pytest.approx(np.full(9, 5.0))
-    made: Any = predictor_for(kit(llm, "simulation"), replace(EXPLANATION, details=details))
-    assert made.protocol["calibrated"]
-
-
 def test_plain_text_is_ascii_on_one_line() -> None:
     assert plain("é\t\n\\ \u2028x") == "\\xe9\\t\\n\\\\ \\u2028x"
     assert plain("\ud800") == "\\ud800"
