@@ -35,6 +35,7 @@ from store.queries import (
     llm_costs,
     unit_page,
 )
+from store.rechecks import begin_recheck, finish_recheck, rechecks_of
 from store.search import search_text
 from store.writes import register_corpus, register_dictionary, register_index, register_subject
 
@@ -44,6 +45,7 @@ __all__ = [
     "SealBrokenError",
     "StoreError",
     "add_investigations",
+    "begin_recheck",
     "best_descriptions",
     "campaign_content",
     "campaign_evidence",
@@ -60,6 +62,7 @@ __all__ = [
     "find_replayed",
     "find_units",
     "finish",
+    "finish_recheck",
     "get_campaign",
     "heartbeat",
     "lease_next",
@@ -67,6 +70,7 @@ __all__ = [
     "llm_costs",
     "open_database",
     "progress",
+    "rechecks_of",
     "reclaim",
     "record_calls",
     "record_opening",

@@ -20,6 +20,8 @@ VERDICTS = ("supported", "refuted", "inconclusive", "untested")
 INVESTIGATION_STATUSES = ("pending", "leased", "done", "failed", "skipped")
 UNIT_STATES = ("alive", "dead", "dense", "duplicate")
 EXPERIMENT_STATUSES = ("done", "failed")
+#: What became of a description on another version of its subject; see `agent.recheck`.
+RECHECK_STATUSES = ("stable", "weakened", "moved", "gone")
 #: Kinds of blind control; see `agent.controls`.
 CONTROLS = ("shuffled", "direction", "swapped", "constant")
 #: The kind in the ids of units that stand for a control (``control:…:3``).
@@ -336,3 +338,43 @@ class InvestigationResult:
     cost: Cost = Cost()
     skipped: str | None = None
     """Why there was nothing to investigate (a dead, dense or duplicate unit); makes the status 'skipped'."""
+
+
+@dataclass(frozen=True)
+class RecheckRecord:
+    """A campaign's tests are about to be run again on another version of its subject."""
+
+    campaign_id: int
+    subject: SubjectRecord
+    dtype: str
+    openings: Sequence[Json]
+    """Which claims the sealed split is opened for."""
+
+
+@dataclass(frozen=True)
+class RecheckedRecord:
+    """What became of one description there; fields as in ``agent.recheck.Rechecked``."""
+
+    description_id: int
+    unit: str
+    polarity: str
+    label: str
+    verdict: str
+    status: str
+    why: str
+    moved_to: str | None
+    also: Sequence[str]
+    similarity: float
+    slope: float
+    write_cosine: float | None
+    f1_old: float | None
+    f1_new: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    n_active: int
+
+    def __post_init__(self) -> None:
+        _check("the polarity of a recheck", self.polarity, POLARITIES)
+        _check("the status of a recheck", self.status, RECHECK_STATUSES)
+        _check_finite(self, "similarity", "slope", "write_cosine", "f1_old", "f1_new", "difference", "low", "high")

@@ -363,3 +363,32 @@ class SearchHit:
     """Ranges [start, end) of `snippet` that match."""
     score: float
     """Larger is better; comparable within one search only."""
+
+
+@dataclass(frozen=True)
+class RecheckRow:
+    """What became of a description on another version of its subject."""
+
+    campaign: str
+    subject: str
+    """The other version."""
+    fingerprint: str
+    dtype: str
+    created_at: str | None
+    recheck_id: int
+    description_id: int
+    unit: str
+    polarity: str
+    status: str
+    why: str
+    moved_to: str | None
+    also: list[str]
+    similarity: float
+    slope: float
+    write_cosine: float | None
+    f1_old: float | None
+    f1_new: float | None
+    difference: float | None
+    low: float | None
+    high: float | None
+    n_active: int

@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 from typer.core import TyperGroup
 
-from neurogloss.cli import activate, campaign, doctor, explainer, flow, heads, index, lens, search, show, units
+from neurogloss.cli import (
+    activate,
+    campaign,
+    doctor,
+    explainer,
+    flow,
+    heads,
+    index,
+    lens,
+    recheck,
+    search,
+    show,
+    units,
+)
 from neurogloss.cli.options import Db, Debug, Home, Json, NoColor, Shared, unwrapped
 
 HELP = """
@@ -35,7 +48,7 @@ class Ordered(TyperGroup):
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names of the commands."""
         order = [
-            "campaign", "units", "show", "search", "explainer", "index", "doctor",
+            "campaign", "units", "show", "search", "recheck", "explainer", "index", "doctor",
             "activate", "lens", "attribute", "ablate", "patch", "steer", "heads", "flow", "circuit",
         ]  # fmt: skip
         return sorted(self.commands, key=order.index)
@@ -77,6 +90,7 @@ app.add_typer(index.app, name="index")
 units.register(app)
 show.register(app)
 search.register(app)
+recheck.register(app)
 activate.register(app)
 lens.register(app)
 heads.register(app)

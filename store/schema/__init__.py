@@ -6,6 +6,7 @@ from store.schema.base import Base, UtcDateTime, utc_now
 from store.schema.campaigns import Campaign, Investigation, LlmCall, Opening
 from store.schema.claims import Description, Experiment, Hypothesis, Observation, Score
 from store.schema.people import Annotation, Chat, ChatMessage
+from store.schema.rechecks import Recheck, Rechecked
 from store.schema.subjects import Corpus, Dictionary, Example, Index, Subject, Unit
 
 __all__ = [
@@ -25,6 +26,8 @@ __all__ = [
     "LlmCall",
     "Observation",
     "Opening",
+    "Recheck",
+    "Rechecked",
     "Score",
     "Subject",
     "Unit",
