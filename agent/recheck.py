@@ -159,11 +159,12 @@ def recheck(
     assert folder is not None, "a finished campaign has an index"
     index = open_index(Path(folder))
     spec = known.spec
-    same = {"device": device, "dictionaries": spec.get("dictionaries") or {}}
+    attached: Mapping[str, str] = spec.get("dictionaries") or {}
     old = load_subject(
-        spec["subject"], dtype=spec.get("dtype", "auto"), shuffle_seed=spec.get("shuffle_weights"), **same
-    )
-    new = load_subject(subject, dtype=dtype, device=device, dictionaries=dictionaries or same["dictionaries"])
+        spec["subject"], device=device, dtype=spec.get("dtype", "auto"), dictionaries=attached,
+        shuffle_seed=spec.get("shuffle_weights"),
+    )  # fmt: skip
+    new = load_subject(subject, device=device, dtype=dtype, dictionaries=dictionaries or attached)
     if old.fingerprint == new.fingerprint and old.dtype == new.dtype:
         raise SubjectError(f"'{subject}' is the very subject of the campaign; name another version of it, or --dtype.")
     recheck_id = store.begin_recheck(
