@@ -25,6 +25,8 @@ _TOLD = {"previous": "the token before", "same": "itself", "first": "the first p
          "duplicate": "earlier occurrences", "induction": "what followed them", "delimiter": "punctuation"}  # fmt: skip
 #: Attention beyond the uniform from which an edge score is marked, and copying from which it is.
 _MUCH, _COPIES = 0.3, 0.7
+#: Attention by position embeddings alone from which an offset is worth naming.
+_STANDS_OUT = 0.1
 
 
 def heads_page(
@@ -113,6 +115,8 @@ def head_page(
 def _offsets(circuit: HeadCircuit) -> str | None:
     if not circuit.offsets:
         return None
+    if circuit.offsets[0].mass < _STANDS_OUT:
+        return "none stands out by position embeddings alone"
     told = ", ".join(f"{o.offset} back {score(o.mass)}" for o in circuit.offsets[:3])
     return f"{told}  (attention by position embeddings alone)"
 
