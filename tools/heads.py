@@ -16,7 +16,7 @@ from tools import units
 from tools.capture import Captured
 from tools.errors import UnitError
 from tools.subject import Subject
-from tools.types import Site, UnitId
+from tools.types import FloatArray, Site, UnitId
 
 #: Edges scored, besides entropy and position.
 EDGES = ("previous", "same", "first", "duplicate", "induction", "delimiter")
@@ -130,6 +130,23 @@ def top_edges(subject: Subject, unit: UnitId, contexts: Sequence[Sequence[int]],
                 found.append((rank, Edge(i, query, key, weight, write, pieces[query], pieces[key])))
         found = sorted(found, key=lambda item: (-item[0], item[1].context, item[1].query))[:k]
     return [edge for _, edge in found]
+
+
+def pattern(subject: Subject, unit: UnitId, ids: Sequence[int]) -> FloatArray:
+    """Where a head attends in one text.
+
+    Returns:
+        Weights [query, key]; each row sums to 1.
+
+    Raises:
+        UnitError: Not a head of this subject, or its layer has no patterns.
+    """
+    units.check_unit(subject, unit)
+    if unit.kind != "head":
+        raise UnitError(f"'{unit}' is not an attention head: only heads attend.")
+    ((_, captured),) = _patterns(subject, int(unit.where), [ids], [])
+    found: FloatArray = captured[Site(int(unit.where), "attn_pattern")][0, unit.index].float().cpu().numpy()
+    return found
 
 
 def _long_enough(contexts: Sequence[Sequence[int]]) -> list[Sequence[int]]:

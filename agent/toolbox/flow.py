@@ -79,6 +79,8 @@ def graph_of(subject: Subject, arguments: InformationFlowArguments) -> FlowGraph
     """
     (ids,), _ = encoded(subject, [arguments.text])
     place = arguments.position if arguments.position >= 0 else len(ids) + arguments.position
+    if place < 0:
+        raise UnitError(f"Position {arguments.position} is before the text's first: it has {len(ids)} tokens.")
     return flow_graph(
         subject, ids, position=place, threshold=arguments.threshold, neurons=arguments.neurons, k=arguments.k
     )

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from neurogloss.cli.model import ModelCall, Plot, model_verb, picture, texts_of
+from neurogloss.cli.model import ModelCall, Plot, model_verb, only, picture, texts_of
 from neurogloss.errors import UsageError
 
 
@@ -20,7 +20,7 @@ def flow(
     call: ModelCall,
     *,
     units: Annotated[
-        str | None, typer.Argument(metavar="[UNITS]", help="Units whose origin to find, such as sae:res:0-19.")
+        str | None, typer.Argument(metavar="UNITS", help="Units whose origin to find, such as sae:res:0-19.")
     ] = None,
     earlier: Annotated[
         list[str] | None,
@@ -58,11 +58,11 @@ def flow(
         raise UsageError("Give UNITS to find their origin, or --text TEXT to take its prediction apart.")
     file = picture(plot)
     if units is not None:
-        if file is not None:
-            raise UsageError("--plot draws the flow of a --text; origins of units are a table.")
+        only("a --text", plot=plot)
         _origins(call, units, earlier, through)
     else:
         assert text is not None
+        only("UNITS", earlier=earlier, through=through)
         (given,) = texts_of([text])
         _graph(call, {"text": given, "position": position, "threshold": threshold}, k, file)
 

@@ -10,6 +10,7 @@ from neurogloss.cli.model import ModelCall, Plot, Texts, TextsFile, model_verb, 
 
 if TYPE_CHECKING:
     from agent.toolbox.heads import HeadPatternsArguments
+    from neurogloss.render.heatmap import HeatMap
     from tools.head_circuits import HeadCopying
     from tools.heads import EdgeProfile
     from tools.subject import Subject
@@ -28,7 +29,7 @@ def heads(
     *,
     unit: Annotated[
         str | None,
-        typer.Argument(metavar="[UNIT]", help="One head, such as head:3:1, or a pattern such as 'head:3:*'. (all)"),
+        typer.Argument(metavar="UNIT", help="One head, such as head:3:1, or a pattern such as 'head:3:*'. (all)"),
     ] = None,
     text: Texts = None,
     texts: TextsFile = None,
@@ -51,6 +52,7 @@ def heads(
 
       neurogloss heads
       neurogloss heads head:3:3
+      neurogloss heads head:3:3 --text "self.a = a; self.b =" --plot pattern.png
       neurogloss heads 'head:0:*' --text "for i in range(3): print(i)"
       neurogloss heads --plot heads.png
     """
@@ -73,6 +75,8 @@ def heads(
     )
     if len(chosen) == 1:
         call.emit(*_one(subject, chosen[0], arguments, streams, k))
+        if file is not None:
+            save_heatmaps(file, _pattern_map(subject, chosen[0], arguments))
         return
     rows = _many(subject, chosen, arguments, streams)
     value = [
@@ -99,6 +103,16 @@ def _one(subject: Subject, unit: UnitId, arguments: HeadPatternsArguments, strea
         "pattern": {**profile.__dict__, "unit": str(unit)}, "edges": edges, "circuit": circuit.to_json(),
     }  # fmt: skip
     return value, *head_page(subject.name, profile, edges, circuit, own_texts=arguments.texts is not None)
+
+
+def _pattern_map(subject: Subject, unit: UnitId, arguments: HeadPatternsArguments) -> HeatMap:
+    """Where one head attends in the first of the texts."""
+    from agent.toolbox.heads import pattern_contexts
+    from neurogloss.render.heads import pattern_map
+    from tools.heads import pattern
+
+    ids = pattern_contexts(subject, arguments)[0]
+    return pattern_map(unit, subject.pieces(ids), pattern(subject, unit, ids))
 
 
 def _many(

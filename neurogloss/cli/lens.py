@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from neurogloss.cli.model import ModelCall, Plot, model_verb, picture, texts_of
+from neurogloss.cli.model import ModelCall, Plot, model_verb, only, picture, texts_of
 from neurogloss.errors import UsageError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def lens(
     call: ModelCall,
     *,
     unit: Annotated[
-        str | None, typer.Argument(metavar="[UNIT]", help="A unit whose weights to read, such as mlp:2:17.")
+        str | None, typer.Argument(metavar="UNIT", help="A unit whose weights to read, such as mlp:2:17.")
     ] = None,
     text: Annotated[
         str | None, typer.Option("--text", metavar="TEXT", help="A text whose residual streams to read; '-': stdin.")
@@ -74,6 +74,8 @@ def lens(
     if len(chosen) != 1:
         but = f", not {' and '.join(chosen)} at once" if chosen else ""
         raise UsageError(f"Give one of UNIT, --text TEXT and --fit CORPUS{but}.")
+    if text is None:
+        only("a --text", target=target, layer=layer, middle=middle, tuned=tuned, plot=plot)
     file = picture(plot)
     if unit is not None:
         _unit(call, unit, streams, k)
@@ -127,7 +129,10 @@ def _place(call: ModelCall, subject: Subject) -> Path:
 def _fitted(call: ModelCall, subject: Subject) -> TunedLens:
     from tools.lenses.tuned import TunedLens
 
-    return TunedLens.load(_place(call, subject), subject)
+    place = _place(call, subject)
+    if not place.is_file():
+        raise UsageError(f"No tuned lens of '{subject.name}' was fitted yet. Fit one: neurogloss lens --fit CORPUS")
+    return TunedLens.load(place, subject)
 
 
 def _fit(call: ModelCall, corpus: str, tokens: int, method: Literal["kl", "least-squares"]) -> None:

@@ -243,6 +243,21 @@ def _read(file: Path) -> str:
         raise UsageError(f"{file} is not text in UTF-8.") from error
 
 
+def only(what: str, **options: Any) -> None:
+    """Refuses options that mean nothing here, rather than passing over them.
+
+    Args:
+        what: What they are for: 'a --text'.
+        options: As they were given, by their names; None and False are not given.
+
+    Raises:
+        UsageError: One of them was given.
+    """
+    given = [f"--{name.replace('_', '-')}" for name, value in options.items() if value not in (None, False, [])]
+    if given:
+        raise UsageError(f"{' and '.join(given)} {'is' if len(given) == 1 else 'are'} for {what}.")
+
+
 def picture(file: Path | None) -> Path | None:
     """Where a picture goes, checked before anything is run for it.
 

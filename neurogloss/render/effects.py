@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neurogloss.render.tables import Side, simple_table
-from neurogloss.render.text import fit, number, visible
+from neurogloss.render.text import fit, number, verbatim, visible
 
 #: Cells of a bar, half of them on each side of zero.
 _BAR = 17
@@ -44,7 +44,7 @@ def ranked_table(
     both = any((effect.value or 0.0) < 0 for effect in effects)
     for effect in effects:
         bar = Text() if effect.value is None else signed_bar(effect.value, scale, both_sides=both)
-        table.add_row(fit(visible(effect.name), 32), number(effect.value), bar, *effect.more)
+        table.add_row(fit(verbatim(effect.name), 32), number(effect.value), bar, *effect.more)
     return table
 
 

@@ -17,6 +17,7 @@ from neurogloss.render.text import clean, fit, number, score, visible
 if TYPE_CHECKING:
     from tools.head_circuits import HeadCircuit, HeadCopying, TokenPair
     from tools.heads import Edge, EdgeProfile
+    from tools.types import FloatArray, UnitId
 
 #: Kinds of edges in the order of the columns, and the columns' names.
 _EDGES = {"previous": "prev", "first": "first", "duplicate": "dupl", "induction": "induc",
@@ -72,6 +73,13 @@ def heads_maps(rows: Sequence[tuple[EdgeProfile, HeadCopying]]) -> list[HeatMap]
                     "copying" if name == "copying" else "mean attention", title, limit=1.0)
         )  # fmt: skip
     return maps
+
+
+def pattern_map(unit: UnitId, tokens: Sequence[str], weights: FloatArray) -> HeatMap:
+    """Where a head attends in one text: a row for each token that attends."""
+    rows = [f"{visible(token)}  {i}" for i, token in enumerate(tokens)]
+    title = f"{unit}: attention from each token to those before it"
+    return HeatMap(weights, rows, tokens, "attends", "attended to", "attention", title, tokens=True, limit=1.0)
 
 
 def head_page(

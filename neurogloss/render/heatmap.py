@@ -115,11 +115,28 @@ def _draw(one: HeatMap, axes: Axes) -> None:
         for (row, column), value in np.ndenumerate(one.values):
             if np.isfinite(value):
                 ink = "white" if abs(value) > 0.62 * limit else "black"
-                axes.text(column, row, number(float(value), 2), ha="center", va="center", fontsize=8, color=ink)
+                axes.text(column, row, _written(float(value), limit), ha="center", va="center", fontsize=8, color=ink)
+    _bar(one, image, axes)
+
+
+def _written(value: float, limit: float) -> str:
+    """A number in a cell, with three digits of the largest."""
+    decimals = max(0, 2 - math.floor(math.log10(limit)))
+    told = f"{value:.{decimals}f}" if decimals <= 3 else number(value, 2)
+    return "0" if float(told) == 0 else told
+
+
+def _bar(one: HeatMap, image: Any, axes: Axes) -> None:
+    """The scale; where all values have one sign, that side of it alone."""
     bar = axes.figure.colorbar(image, ax=axes, fraction=0.05, pad=0.02, aspect=18)
     bar.set_label(plots.label(one.scale, 60), fontsize=9)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=8)
+    known = one.values[np.isfinite(one.values)]
+    if known.size and known.min() >= 0:
+        bar.ax.set_ylim(0, one.largest)
+    elif known.size and known.max() <= 0:
+        bar.ax.set_ylim(-one.largest, 0)
 
 
 def _column_label(one: HeatMap, column: int) -> str:

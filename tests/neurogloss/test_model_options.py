@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from neurogloss.cli.model import Choice, ModelCall, pairs_of, picture, texts_of
+from neurogloss.cli.model import Choice, ModelCall, only, pairs_of, picture, texts_of
 from neurogloss.cli.options import Call, Shared
 from neurogloss.errors import UsageError
 
@@ -104,3 +104,11 @@ def test_commands_are_listed_in_the_order_of_their_use(run: Run) -> None:
     places = [told.out.index(f"│ {name} ") for name in ("campaign", "units", "doctor", "activate")]
     assert places == sorted(places)
     assert "Run the model" in told.out
+
+
+def test_options_that_mean_nothing_are_refused() -> None:
+    only("a --text", plot=None, middle=False, layer=[])
+    with pytest.raises(UsageError, match="--top-k is for a --text"):
+        only("a --text", top_k=3, plot=None)
+    with pytest.raises(UsageError, match="--plot and --layer are for a --text"):
+        only("a --text", plot=Path("a.png"), layer=[0])

@@ -171,3 +171,11 @@ def test_a_graph_over_tokens_is_drawn_with_their_text(tmp_path: Path) -> None:
         Graph(nodes, [Arrow("0.3", "9.9", 1.0)], ["in", "0"], TOKENS)
     with pytest.raises(ValueError, match="same name"):
         Graph([nodes[0], nodes[0]], [], ["in", "0"], TOKENS)
+
+
+def test_numbers_in_cells_have_as_many_digits_as_the_largest_needs(tmp_path: Path) -> None:
+    file = tmp_path / "a.svg"
+    save_heatmaps(file, heads(np.array([[35.21, -0.04, 0.0]])), heads(np.array([[0.5, 0.0049, np.nan]])))
+    words = [node.text for node in ElementTree.parse(file).iter() if node.tag.endswith("}text")]
+    assert {"35.2", "0.500", "0.005"} <= set(words)
+    assert "-0.0" not in words

@@ -75,7 +75,7 @@ def test_heads_are_listed_with_their_figures(on_tiny: Run, tiny_gpt2_folder: Pat
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_pictures_are_drawn(on_tiny: Run, tmp_path: Path, ending: str) -> None:
-    for name in ("lens of a text", "heads", "flow of a text"):
+    for name in ("lens of a text", "heads", "one head", "flow of a text"):
         file = tmp_path / f"picture.{ending}"
         file.unlink(missing_ok=True)
         answer = on_tiny(*CALLS[name], "--plot", file)
@@ -120,7 +120,10 @@ def test_text_comes_from_standard_input(on_tiny: Run) -> None:
         (["heads", "head:0:9"], "beyond the subject"),
         (["heads", "--text", " "], "is empty"),
         (["flow"], "Give UNITS"),
-        (["flow", "mlp:0:1", "--plot", "x.png"], "--plot draws"),
+        (["flow", "mlp:0:1", "--plot", "x.png"], "--plot is for a --text"),
+        (["flow", "--text", "x", "--through", "mlp:0", "--earlier", "mlp:0"], "--earlier and --through are for UNITS"),
+        (["flow", "--text", "x", "--position", "-77"], "Position -77 is before"),
+        (["lens", "mlp:0:1", "--middle"], "--middle is for a --text"),
         (["flow", "head:0:1"], "no single direction"),
         (["flow", "mlp:1:1", "--earlier", "mlp:2"], "not before"),
         (["flow", "--text", "x", "--position", "77"], "beyond the prompt"),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import transformers as hf
 
 from tools import units
 from tools.errors import UnitError
-from tools.heads import edge_profiles, top_edges
+from tools.heads import edge_profiles, pattern, top_edges
 from tools.subject import Subject, load_subject
 from tools.types import Site, UnitId
 
@@ -131,3 +132,16 @@ def test_wrong_requests(planted: Subject) -> None:
         edge_profiles(planted, 0, [[0, 1]])
     with pytest.raises(UnitError, match="not an attention head"):
         top_edges(planted, UnitId.parse("mlp:0:1"), contexts(), 3)
+
+
+def test_pattern_of_a_text_is_that_of_the_model(tiny_llama_folder: Path) -> None:
+    subject = load_subject(str(tiny_llama_folder), device="cpu")
+    ids = subject.encode("Ann saw the red ball in the park.")
+    site = Site(1, "attn_pattern")
+    expected = subject.capture(torch.tensor([ids]), None, [site])[site][0, 2].numpy()
+    found = pattern(subject, UnitId("head:1", 2), ids)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+    assert not np.triu(found, 1).any()
+    with pytest.raises(UnitError, match="not an attention head"):
+        pattern(subject, UnitId("mlp:1", 2), ids)
