@@ -64,10 +64,7 @@ def origins_of(subject: Subject, arguments: UnitOriginsArguments) -> list[tuple[
     if len(units) > MOST_UNITS:
         raise UnitError(f"{len(units)} units are more than the {MOST_UNITS} of one answer. Name fewer.")
     found = origins(subject, units, earlier=arguments.earlier)
-    return [
-        (flow, trace(subject, unit, arguments.through) if arguments.through else ())
-        for unit, flow in zip(units, found, strict=True)
-    ]
+    return list(zip(found, trace(subject, units, arguments.through), strict=True))
 
 
 def graph_of(subject: Subject, arguments: InformationFlowArguments) -> FlowGraph:

@@ -173,6 +173,7 @@ class _Run:
         for layer, plan in enumerate(subject.sites.plans):
             more = [kind for kind in ("resid_mid", "mlp_act") if kind in plan.taps]
             wanted += [Site(layer, kind) for kind in (*kinds, *more)]
+        self._values: dict[int, Tensor] = {}
         self.captured: Captured = subject.capture(torch.tensor([list(ids)]), None, wanted)
 
     def at(self, layer: int, kind: str) -> Tensor:
@@ -223,21 +224,27 @@ class _Run:
         """What each head brought from each key [head, key, d_model], and attention's bias [d_model]."""
         subject, plan = self.subject, self.subject.sites.plans[layer]
         assert plan.attention_out is not None, "a layer with heads has an output projection"
-        own, weights = head_weights(subject, layer), output_weights(subject, layer)
-        x = attention_input(subject, layer, self.captured[Site(layer, "resid_pre")][0])
-        values = torch.einsum("kd,hde->hke", x, own.W_V) + own.b_V[:, None]
+        weights, values = output_weights(subject, layer), self._values_of(layer)
         pattern = self.at(layer, "attn_pattern")[:, query]
-        last = query + 1 if subject.causal else len(x)
+        last = query + 1 if subject.causal else values.shape[1]
         brought = torch.einsum("hke,hed->hkd", pattern[:, :last, None] * values[:, :last], weights)
         projection = subject.sites.module(layer, plan.attention_out)
         bias = getattr(projection, "bias", None)
-        shift = torch.zeros_like(x[0]) if not isinstance(bias, Tensor) else bias.detach().float()
+        shift = torch.zeros_like(weights[0, 0]) if not isinstance(bias, Tensor) else bias.detach().float()
         scale = plan.taps["attn_out"].scale
         if plan.attention_norm is None:
             return brought, scale * shift
         total = (self.at(layer, "head_z")[query].flatten() @ weight_in_out(projection).float() + shift)[None]
         norm = freeze(subject.sites.module(layer, plan.attention_norm), total.to(subject.dtype))
         return scale * norm.push(brought).float(), scale * (norm.push(shift) + norm.bias)[0].float()
+
+    def _values_of(self, layer: int) -> Tensor:
+        """Values [head, key, d_head]."""
+        if layer not in self._values:
+            own = head_weights(self.subject, layer)
+            x = attention_input(self.subject, layer, self.captured[Site(layer, "resid_pre")][0])
+            self._values[layer] = torch.einsum("kd,hde->hke", x, own.W_V) + own.b_V[:, None]
+        return self._values[layer]
 
     def promotions(self, vectors: list[Tensor]) -> list[Promotion | None]:
         """What vectors promote."""

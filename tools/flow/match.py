@@ -158,28 +158,34 @@ def origins(subject: Subject, chosen: Sequence[UnitId], *, earlier: Sequence[str
     return [found[unit] for unit in chosen]
 
 
-def trace(subject: Subject, unit: UnitId, groups: Sequence[str]) -> tuple[Step, ...]:
-    """The path from a unit through groups, each time to the unit that matches best; it ends where chance would do.
+def trace(subject: Subject, chosen: Sequence[UnitId], groups: Sequence[str]) -> list[tuple[Step, ...]]:
+    """The path of each unit through groups, each time to what matches best; it ends where chance would do as well.
 
     Long-range matches are composed of adjacent ones (section 3 of the paper). Groups may lie ahead or behind.
 
     Raises:
         UnitError: A unit or group has no single write direction in the stream.
     """
-    units.check_unit(subject, unit)
-    start = current = write_directions(subject, unit.group)[unit.index]
-    steps: list[Step] = []
-    for group in groups:
-        columns = write_directions(subject, group)
-        cosines = columns @ current
-        best, null = int(cosines.argmax()), null_score(columns)
-        if float(cosines[best]) <= null:
-            break
-        current = columns[best]
-        steps.append(
-            Step(group, str(UnitId(group, best)), float(cosines[best]), float(current @ start), null)
-        )  # fmt: skip
-    return tuple(steps)
+    for unit in chosen:
+        units.check_unit(subject, unit)
+    known = dict.fromkeys([*groups, *(unit.group for unit in chosen)])
+    columns = {group: write_directions(subject, group) for group in known}
+    nulls = {group: null_score(columns[group]) for group in dict.fromkeys(groups)}
+    paths: list[tuple[Step, ...]] = []
+    for unit in chosen:
+        start = current = columns[unit.group][unit.index]
+        steps: list[Step] = []
+        for group in groups:
+            cosines = columns[group] @ current
+            best = int(cosines.argmax())
+            if float(cosines[best]) <= nulls[group]:
+                break
+            current = columns[group][best]
+            steps.append(
+                Step(group, str(UnitId(group, best)), float(cosines[best]), float(current @ start), nulls[group])
+            )
+        paths.append(tuple(steps))
+    return paths
 
 
 def written_at(subject: Subject, group: str) -> Site:

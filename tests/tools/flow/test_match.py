@@ -97,13 +97,14 @@ def test_random_directions_match_nothing(subject: Subject) -> None:
 
 
 def test_paths_are_composed_of_adjacent_matches(subject: Subject) -> None:
-    ahead = trace(subject, UnitId("sae:zero", 7), ["sae:one", "sae:two"])
+    (ahead,) = trace(subject, [UnitId("sae:zero", 7)], ["sae:one", "sae:two"])
     assert [step.unit for step in ahead] == [f"sae:one:{PERSISTS}", f"sae:two:{PERSISTS + 12}"]
     assert ahead[1].cosine == pytest.approx(1.0, abs=1e-5)
     assert ahead[1].to_start == pytest.approx(ahead[0].cosine, abs=1e-5)
-    behind = trace(subject, UnitId("sae:two", NEWBORN + 12), ["sae:one", "sae:zero"])
-    assert [step.unit for step in behind] == [f"sae:one:{NEWBORN}"]
-    assert trace(subject, UnitId("sae:two", ABSENT + 12), ["sae:zero"]) == ()
+    late = [UnitId("sae:two", NEWBORN + 12), UnitId("sae:two", ABSENT + 12)]
+    behind = trace(subject, late, ["sae:one", "sae:zero"])
+    assert [[step.unit for step in path] for path in behind] == [[f"sae:one:{NEWBORN}"], [f"sae:one:{ABSENT}"]]
+    assert trace(subject, late[1:], ["sae:zero"]) == [()]
 
 
 def test_neurons_come_from_earlier_neurons(tiny_llama_folder: Path) -> None:
@@ -144,5 +145,5 @@ def test_wrong_requests(subject: Subject) -> None:
     with pytest.raises(UnitError, match="units 0-23"):
         origins(subject, [UnitId("sae:zero", 24)])
     with pytest.raises(UnitError, match="no dictionary"):
-        trace(subject, UnitId("sae:zero", 0), ["sae:none"])
+        trace(subject, [UnitId("sae:zero", 0)], ["sae:none"])
     assert write_directions(subject, "sae:zero").shape == (LATENTS, WIDTH)
