@@ -103,7 +103,7 @@ def test_direct_attribution_lists_the_largest_shares_and_the_rest(workbench: Wor
         ("direct_attribution", {"text": "x", "groups": ["sae:none"]}, "no dictionary"),
         ("unit_origins", {"units": ["head:0:0"]}, "no single direction"),
         ("unit_origins", {"units": ["mlp:0:0"], "earlier": ["mlp:2"]}, "not before"),
-        ("information_flow", {"text": "x", "position": -90}, "beyond the prompt"),
+        ("information_flow", {"text": "x", "position": -90}, "is before the text"),
         ("information_flow", {"text": "x", "threshold": 0.9}, "threshold"),
     ],
 )  # fmt: skip
