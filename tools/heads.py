@@ -87,7 +87,7 @@ def edge_profiles(subject: Subject, layer: int, contexts: Sequence[Sequence[int]
             allowed = torch.ones(length, length, dtype=torch.bool, device=pattern.device)
             allowed = allowed.tril() if subject.causal else allowed
             uniform = allowed / allowed.sum(-1, keepdim=True)
-            totals.add(torch.cat([pattern, uniform[None]]), _edge_masks(subject, usable[i], allowed), allowed)
+            totals.add(torch.cat([pattern, uniform[None]]), edge_masks(subject, usable[i], allowed), allowed)
     scores = totals.scores()
     *heads, baseline = ({key: float(values[h]) for key, values in scores.items()} for h in range(totals.heads))
     best = totals.best_offsets()
@@ -168,7 +168,7 @@ def _patterns(
         yield batch, subject.capture(ids, mask, [Site(layer, "attn_pattern"), *more])
 
 
-def _edge_masks(subject: Subject, ids: Sequence[int], allowed: Tensor) -> dict[str, Tensor]:
+def edge_masks(subject: Subject, ids: Sequence[int], allowed: Tensor) -> dict[str, Tensor]:
     """For each kind of edge a mask [query, key]."""
     device = allowed.device
     tokens = torch.tensor(list(ids), device=device)

@@ -7,7 +7,7 @@ whatever the model's own precision is (float64 stays float64), so that an edit w
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from dataclasses import replace as replaced
 from typing import Any, TypeAlias
@@ -210,13 +210,37 @@ def scale_attention(layer: int, factor: float, where: AttentionWhere, *, renorma
             if int(inside_keys.max()) >= len(chosen):
                 raise InterventionError(f"There is no key {max(keys)}: the text has {len(chosen)} positions so far.")
             chosen[inside_keys] = True
-        scaled = torch.where(chosen, old * find(old, at), old)
-        others = torch.where(chosen, torch.zeros_like(old), old).sum(-1, keepdim=True)
-        wanted = old.sum(-1, keepdim=True) - (scaled.sum(-1, keepdim=True) - others)
-        stretch = torch.where(others > 0, wanted / others.clamp(min=1e-30), torch.ones_like(others))
-        return torch.where(chosen, scaled, scaled * stretch.clamp(min=0.0))
+        return _evened(old, torch.where(chosen, old * find(old, at), old), chosen)
 
     return Edit(site, every_key, new, {**spec, "keys": None if keys is None else list(keys)})
+
+
+def multiply_attention(layer: int, factors: Tensor, heads: Sequence[int], *, renormalise: bool = False) -> Edit:
+    """Multiply attention weights of some heads, each edge of each row by a factor of its own.
+
+    Args:
+        layer: Whose pattern.
+        factors: [batch or 1, query, key] of the whole texts; 1 leaves an edge as it is.
+        heads: Which heads, all alike.
+        renormalise: As in `scale_attention`; the other keys are those with a factor of 1.
+    """
+    exact = _checked(factors, "The factors")
+    all_heads = exact[:, None].expand(-1, max(heads) + 1, -1, -1)
+
+    def new(old: Tensor, at: Selection) -> Tensor:
+        by = at.of(all_heads).to(old.dtype)
+        return _evened(old, old * by, by != 1) if renormalise else old * by
+
+    spec = {"op": "multiply attention", "value": digest(exact), "renormalise": renormalise}
+    return Edit(Site(layer, "attn_pattern"), AttentionWhere(heads=list(heads)), new, spec)
+
+
+def _evened(old: Tensor, scaled: Tensor, chosen: Tensor) -> Tensor:
+    """Scaled weights with those that were not chosen stretched, so that each query's sum to what they did."""
+    others = torch.where(chosen, torch.zeros_like(old), old).sum(-1, keepdim=True)
+    wanted = old.sum(-1, keepdim=True) - (scaled.sum(-1, keepdim=True) - others)
+    stretch = torch.where(others > 0, wanted / others.clamp(min=1e-30), torch.ones_like(others))
+    return torch.where(chosen, scaled, scaled * stretch.clamp(min=0.0))
 
 
 def replace_attention(layer: int, source: Tensor, where: AttentionWhere) -> Edit:

@@ -20,7 +20,7 @@ from tools.steering.controls import Control, matched_controls, push_site
 from tools.steering.dose import Dose, DoseResponse, dose_response
 from tools.steering.effects import Effects, Measure, effects_at, logit_change
 from tools.steering.score import Points, Sample, SteeringScore, steering_score
-from tools.steering.strength import Strength, amount_for_kl, amount_for_norm, divergence, stream_norm, strengths_at
+from tools.steering.strength import Strength, amount_for_kl, amount_for_norm, stream_norm, strengths_at
 from tools.steering.texts import Driven, write
 
 __all__ = [
@@ -36,7 +36,6 @@ __all__ = [
     "Strength",
     "amount_for_kl",
     "amount_for_norm",
-    "divergence",
     "dose_response",
     "effects_at",
     "logit_change",

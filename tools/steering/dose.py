@@ -24,7 +24,7 @@ from tools.interventions import Where, add_to_unit, run
 from tools.steering.controls import Control, matched_controls
 from tools.steering.effects import Measure, effects_at, logit_change
 from tools.steering.statistics import Floats, p_value, percentile, slope, trend
-from tools.steering.strength import divergence, stream_norm
+from tools.steering.strength import driven_divergence, stream_norm
 from tools.subject import Subject
 from tools.types import UnitId
 from tools.units import length_batches
@@ -236,7 +236,7 @@ class _Drive:
         def measure(clean: Tensor, changed: Tensor) -> Tensor:
             logit = logit_change(clean, changed)[..., union]
             logprob = (changed.log_softmax(-1) - clean.log_softmax(-1))[..., union]
-            return torch.cat([logit, logprob, divergence(clean, changed)[..., None]], -1)
+            return torch.cat([logit, logprob, driven_divergence(clean, changed)[..., None]], -1)
 
         found, lengths = self.effects(contexts, amounts, measure)
         found, n = found.double().cpu(), len(union)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from tools.errors import InterventionError
+from tools.estimates import divergence
 from tools.interventions import run
 from tools.steering.controls import push_site
 from tools.steering.effects import effects_at
@@ -50,10 +51,9 @@ class Strength:
         return asdict(self)
 
 
-def divergence(clean: Tensor, changed: Tensor) -> Tensor:
+def driven_divergence(clean: Tensor, changed: Tensor) -> Tensor:
     """KL(plain || driven) of next-token distributions in nats, [variant, context], from logits."""
-    plain, driven = clean.log_softmax(-1), changed.log_softmax(-1)
-    return (plain.exp() * (plain - driven)).sum(-1).clamp(min=0.0)
+    return divergence(clean.log_softmax(-1), changed.log_softmax(-1))
 
 
 def stream_norm(subject: Subject, unit: UnitId, contexts: Sequence[Sequence[int]]) -> float:
@@ -90,7 +90,7 @@ def strengths_at(
         contexts,
         amounts,
         span=span,
-        measure=lambda clean, changed: divergence(clean, changed)[..., None],
+        measure=lambda clean, changed: driven_divergence(clean, changed)[..., None],
     )
     lengths, kls = found.lengths.double().mean(-1).tolist(), found.unit.double().mean((1, 2)).tolist()
     return [

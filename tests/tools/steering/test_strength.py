@@ -10,7 +10,7 @@ import torch
 from tests.tools.architectures import make_case
 from tools.errors import InterventionError
 from tools.interventions import Where, add_to_unit, run
-from tools.steering import amount_for_kl, amount_for_norm, divergence, stream_norm, strengths_at
+from tools.steering import amount_for_kl, amount_for_norm, stream_norm, strengths_at
 from tools.subject import Subject, load_subject
 from tools.types import Site, UnitId
 
@@ -106,9 +106,3 @@ def test_half_precision_finds_about_the_same_strength(gpt2: Subject, tiny_gpt2_f
     half = Subject("half", model, gpt2.tokenizer, "1" * 16)
     exact, rounded = (amount_for_kl(subject, NEURON, CONTEXTS, 0.5) for subject in (gpt2, half))
     assert rounded.amount == pytest.approx(exact.amount, rel=0.1)
-
-
-def test_divergences_of_known_distributions() -> None:
-    plain, driven = torch.tensor([[0.5, 0.25, 0.25]]).log(), torch.tensor([[[0.25, 0.5, 0.25]]]).log()
-    assert float(divergence(plain, driven)) == pytest.approx(0.25 * 0.6931472, rel=1e-5)
-    assert float(divergence(plain, plain[None])) == 0.0
