@@ -22,6 +22,7 @@ _MODULES = (
     "agent.toolbox.heads",
     "agent.toolbox.direct",
     "agent.toolbox.flow",
+    "agent.toolbox.attribute",
 )
 """Modules that register tools when they are imported, in the order in which tools are offered."""
 

@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 
 from neurogloss.cli import (
     activate,
+    attribute,
     campaign,
     doctor,
     explainer,
@@ -92,6 +93,7 @@ show.register(app)
 search.register(app)
 recheck.register(app)
 activate.register(app)
+attribute.register(app)
 lens.register(app)
 heads.register(app)
 flow.register(app)

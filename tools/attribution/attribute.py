@@ -139,7 +139,8 @@ class _Work:
             scores = gradient_times_input(reader) if method == "gradient" else normxlogit(reader)
             found = replace(found, scores=scores[places], value=self._value())
         if first:
-            found = replace(found, note=f"The first {first} of the tokens stand before every text; they are kept.")
+            kept = "Position 0, which stands" if first == 1 else f"Positions 0-{first - 1}, which stand"
+            found = replace(found, note=f"{kept} before every text, is left as it is.")
         names = tuple(found.tokens[i] for i in places)
         found = replace(found, names=names, positions=tuple(int(i) for i in places))
         return self._checked_tokens(found, places)
