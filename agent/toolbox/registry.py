@@ -23,6 +23,9 @@ _MODULES = (
     "agent.toolbox.direct",
     "agent.toolbox.flow",
     "agent.toolbox.attribute",
+    "agent.toolbox.ablation",
+    "agent.toolbox.patching",
+    "agent.toolbox.circuit",
 )
 """Modules that register tools when they are imported, in the order in which tools are offered."""
 

@@ -10,15 +10,18 @@ import typer
 from typer.core import TyperGroup
 
 from neurogloss.cli import (
+    ablate,
     activate,
     attribute,
     campaign,
+    circuit,
     doctor,
     explainer,
     flow,
     heads,
     index,
     lens,
+    patch,
     recheck,
     search,
     show,
@@ -97,6 +100,9 @@ attribute.register(app)
 lens.register(app)
 heads.register(app)
 flow.register(app)
+ablate.register(app)
+patch.register(app)
+circuit.register(app)
 doctor.register(app)
 
 

@@ -147,8 +147,11 @@ def _draw(graph: Graph, axes: Axes) -> None:
         side.set_visible(False)
     axes.set_title(plots.label(graph.title, 90), loc="left")
     if graph.scale:
-        axes.text(1.0, 1.01, plots.label(f"{graph.scale}, at most {strongest:.3g}; orange above zero, blue below", 80),
-                  transform=axes.transAxes, ha="right", va="bottom", fontsize=8)  # fmt: skip
+        # Where columns are named below, above the picture; else below, lest it runs into the title.
+        height, align = (1.01, "bottom") if graph.columns else (0.0, "top")
+        told = f"{graph.scale}, at most {strongest:.3g}; orange above zero, blue below"
+        axes.text(1.0, height, plots.label(told, 80),
+                  transform=axes.transAxes, ha="right", va=align, fontsize=8)  # fmt: skip
 
 
 def _busiest(graph: Graph) -> int:
