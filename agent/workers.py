@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -215,8 +217,9 @@ class Crew:
         self.observer.unit_failed(investigation.unit, reason, final=not again)
 
     def _beat(self, over: threading.Event) -> None:
-        """Keeps the leases of this process."""
+        """Keeps the leases of this process, and its memory small."""
         while not over.wait(LEASE_SECONDS / 4):
+            return_freed_memory()
             with self._lock:
                 held = list(self._held.values())
             for investigation, desk in held:
@@ -226,6 +229,17 @@ class Crew:
                     continue  # `finish` says so too, and in time
                 except store.StoreError as error:
                     _log.warning("no heartbeat for %s: %s", investigation.unit, error)
+
+
+def return_freed_memory() -> None:
+    """Gives memory that was freed back to the system, where the C library can be told to (glibc).
+
+    Many threads that allocate arrays of a few megabytes leave holes in its arenas, which it keeps for itself: about a
+    tenth of a long campaign's memory.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
 
 
 @contextlib.contextmanager
