@@ -42,8 +42,9 @@ from tools.types import BoolArray, FloatArray, Split, UnitId
 SAME, OTHER = 0.9, 0.5
 #: A unit that fires at less than this share of its former strength is weakened (at more than 1 over it: changed).
 STRENGTH = 0.6
-#: A difference of F1 whose interval lies below this is a loss.
-LOSS = -0.05
+#: A difference of F1 whose interval lies below this is a loss, if no threshold that differs by so much removes it: a
+#: unit whose activations lie just at its threshold falls below by rounding.
+LOSS, ROUNDING = -0.05, 0.1
 #: Units active at fewer positions of the panel are looked at in some of their strongest contexts as well.
 FEW, CONTEXTS = 20, 6
 STATUSES = ("stable", "weakened", "moved", "gone")
@@ -246,15 +247,22 @@ def _judged(claim: ClaimRow, match: UnitMatch, view: SplitView, place: _Places, 
     sample = view.sample(match.unit)
     run, columns = place.of(sample.contexts.tolist(), sample.positions.tolist())
     columns = columns[run]
-    old, new = sign * match.old[columns] > threshold, sign * match.new[columns] > threshold
+    old, values = sign * match.old[columns] > threshold, sign * match.new[columns]
     difference = None
     if claim.rule is not None:
         predictor = RulePredictor(parse_rule(claim.rule))
         predicted = predictor.predict(view.texts, sample.contexts[run], sample.positions[run]) > threshold
-        difference = paired_f1(
-            predicted, old, new, sample.weights[run], sample.documents[run],
-            rng=np.random.default_rng(seed_for(seed, match.unit, f"recheck {claim.polarity}")),
-        )  # fmt: skip
+        seed = seed_for(seed, match.unit, f"recheck {claim.polarity}")
+        differences = [
+            paired_f1(
+                predicted, old, values > factor * threshold, sample.weights[run], sample.documents[run],
+                rng=np.random.default_rng(seed),
+            )
+            for factor in (1.0, 1 - ROUNDING, 1 + ROUNDING)
+        ]  # fmt: skip
+        difference = differences[0]
+        if difference is not None and _lost(difference) and not all(d is not None and _lost(d) for d in differences):
+            difference = max((d for d in differences if d is not None), key=lambda d: d.value)
     slope = _slope(sign * match.old, sign * match.new)
     status, why, moved = decide(match, claim.polarity, slope, difference)
     d = difference
@@ -267,6 +275,10 @@ def _judged(claim: ClaimRow, match: UnitMatch, view: SplitView, place: _Places, 
         difference=None if d is None else d.value, low=None if d is None else d.low,
         high=None if d is None else d.high, n_active=int(old.sum()),
     )  # fmt: skip
+
+
+def _lost(difference: Difference) -> bool:
+    return difference.high is not None and difference.high < LOSS
 
 
 def _slope(old: FloatArray, new: FloatArray) -> float:
@@ -291,11 +303,9 @@ def decide(match: UnitMatch, polarity: str, slope: float, difference: Difference
     """
     own, best = match.similarity, match.best
     if own >= SAME:
-        lost = difference is not None and difference.high is not None and difference.high < LOSS
         if slope < STRENGTH:
             return "weakened", f"it fires at {slope:.2f} of its strength", None
-        if lost:
-            assert difference is not None
+        if difference is not None and _lost(difference):
             return "weakened", f"the rule's F1 falls from {difference.first:.2f} to {difference.second:.2f}", None
         return "stable", f"its activations agree ({own:.2f})", None
     if own <= -SAME:
