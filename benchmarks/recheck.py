@@ -4,9 +4,10 @@
 
 Every described neuron gets one of five fates: it changes places with another one of its layer, its sign is turned, it
 is deleted, it is copied over a neuron that nobody described, or it is left alone. Units are deleted and overwritten in
-the last layer alone, where no other unit is built on them: an untouched one is then untouched indeed. Then the campaign is rechecked on the edited model, on the model in bfloat16, and the status of each
-description is compared with what was done to its unit. Exits with status 1 when less than 95 % are right, or more than
-5 % of untouched ones raise an alarm.
+the last layer alone, where no other unit is built on them: an untouched one is then untouched indeed. Then the campaign
+is rechecked on the edited model and on the model in bfloat16, and the status of each description is compared with what
+was done to its unit. Exits with status 1 when less than 95 % are right, or more than 5 % of untouched ones raise an
+alarm.
 """
 
 from __future__ import annotations
