@@ -15,6 +15,7 @@ from neurogloss.cli import (
     attribute,
     campaign,
     circuit,
+    discover,
     doctor,
     explainer,
     flow,
@@ -52,7 +53,7 @@ class Ordered(TyperGroup):
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names of the commands."""
         order = [
-            "campaign", "units", "show", "search", "recheck", "explainer", "index", "doctor",
+            "campaign", "units", "show", "search", "recheck", "discover", "explainer", "index", "doctor",
             "activate", "lens", "attribute", "ablate", "patch", "steer", "heads", "flow", "circuit",
         ]  # fmt: skip
         return sorted(self.commands, key=order.index)
@@ -95,6 +96,7 @@ units.register(app)
 show.register(app)
 search.register(app)
 recheck.register(app)
+discover.register(app)
 activate.register(app)
 attribute.register(app)
 lens.register(app)
