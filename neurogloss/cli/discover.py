@@ -136,7 +136,7 @@ def _page(found: Discovery) -> list[RenderableType]:
         return [*head, Text(f"No unit tells them apart (false-discovery rate {found.alpha:.0%}).")]
     table = simple_table(
         ("", "left"), ("unit", "left"), ("AUROC [95 %]", "right"), ("q", "right"), ("with", "right"),
-        ("without", "right"), ("KL with", "right"), ("without", "right"), ("p", "right"),
+        ("without", "right"), ("KL", "right"),
     )  # fmt: skip
     for one in found.found:
         table.add_row(*_line(one))
@@ -150,18 +150,17 @@ def _page(found: Discovery) -> list[RenderableType]:
         tail.append(
             Text(f"⚡ {depends} of the {len(causal)} that were taken away matter there more than elsewhere.", "dim")
         )
+        tail.append(Text("KL: what that changes of the next token on texts with it, nats a token.", "dim"))
     return [*head, table, *tail]
 
 
 def _line(one: Found) -> list[str]:
     cause = one.cause
     mark = ("✔" if one.confirmed else "~") + ("⚡" if cause is not None and cause.causal else "")
-    effect = ["", "", ""] if cause is None else [
-        number(cause.kl_positive), number(cause.kl_negative), f"{cause.p_value:.2g}"
-    ]  # fmt: skip
     return [
         mark, f"{one.unit}{one.polarity}", f"{score(one.auroc)} [{score(one.low)}, {score(one.high)}]",
-        f"{one.q_value:.2g}", number(one.mean_positive), number(one.mean_negative), *effect,
+        f"{one.q_value:.2g}", number(one.mean_positive), number(one.mean_negative),
+        "" if cause is None else number(cause.kl_positive),
     ]  # fmt: skip
 
 
