@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -77,7 +76,7 @@ def attribute(
       neurogloss attribute "for i in" --method direct
       neurogloss attribute "for i in" --unit 'mlp:2:*'
     """
-    (given,) = texts_of([text]) if text != "-" else [sys.stdin.read()]
+    (given,) = texts_of([text])
     known = texts_of(None, reference)
     file = picture(plot)
     subject = call.load(target if target is not None and target.startswith(("mlp:", "head:", "sae:", "dir:")) else None)

@@ -162,7 +162,7 @@ def texts_of(given: Sequence[str] | None, file: Path | None = None) -> list[str]
     if file is not None:
         found += _texts_in(file)
     if any(not text.strip() for text in found):
-        raise UsageError("One of the texts is empty. Give each --text something to run, or pipe it in with '-'.")
+        raise UsageError("A text is empty. Give each something to run, or pipe it in with '-'.")
     return found
 
 

@@ -83,7 +83,8 @@ def _table(found: Attribution, k: int) -> RenderableType:
         if found.by_position is not None:
             at = int(np.abs(found.by_position[i]).argmax())
             cells.append(f"{at} {fit(visible(found.tokens[at]), 16)}")
-        effects.append(Effect(found.names[i], float(found.scores[i]), cells))
+        shown = visible(found.names[i]) if found.kind == "input" else found.names[i]
+        effects.append(Effect(shown, float(found.scores[i]), cells))
     table = ranked_table(effects, name=_BY[found.kind], value="share", more=more)
     rest = len(found.scores) - len(order)
     if rest > 0:

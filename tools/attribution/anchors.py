@@ -141,7 +141,7 @@ def anchor(
         UnitError: The target is a single logit, whose size means nothing by itself, or is 0.
     """
     if isinstance(reader.target, TokenTarget) and reader.target.foil is None:
-        raise UnitError("An anchor of a token's logit needs a token to compare it with: give a foil.")
+        raise UnitError("An anchor of a token's logit needs a wrong token (a foil) to compare it with; give one.")
     search = _Search(reader, places.tolist(), imputer, precision, most, np.random.default_rng(seed))
     search.value = float(reader.evaluate(np.array([reader.ids], dtype=np.int64))[0])
     if search.value == 0.0:
