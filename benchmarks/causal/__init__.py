@@ -1,0 +1,1 @@
+"""How fast patching sweeps are, and which circuits are found; see `python -m benchmarks.causal --help`."""
