@@ -26,6 +26,9 @@ _MODULES = (
     "agent.toolbox.ablation",
     "agent.toolbox.patching",
     "agent.toolbox.circuit",
+    "agent.toolbox.steering",
+    "agent.toolbox.head_edges",
+    "agent.toolbox.patchscopes",
 )
 """Modules that register tools when they are imported, in the order in which tools are offered."""
 

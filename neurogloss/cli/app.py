@@ -23,9 +23,11 @@ from neurogloss.cli import (
     index,
     lens,
     patch,
+    patchscope,
     recheck,
     search,
     show,
+    steer,
     units,
 )
 from neurogloss.cli.options import Db, Debug, Home, Json, NoColor, Shared, unwrapped
@@ -54,7 +56,8 @@ class Ordered(TyperGroup):
         """Names of the commands."""
         order = [
             "campaign", "units", "show", "search", "recheck", "discover", "explainer", "index", "doctor",
-            "activate", "lens", "attribute", "ablate", "patch", "steer", "heads", "flow", "circuit",
+            "activate", "lens", "attribute", "ablate", "patch", "steer", "patchscope", "heads", "flow",
+            "circuit",
         ]  # fmt: skip
         return sorted(self.commands, key=order.index)
 
@@ -105,6 +108,8 @@ flow.register(app)
 ablate.register(app)
 patch.register(app)
 circuit.register(app)
+steer.register(app)
+patchscope.register(app)
 doctor.register(app)
 
 
