@@ -125,8 +125,9 @@ class _Work:
             found = replace(found, scores=result.scores, p_values=result.p_values, value=result.value)
         elif method == "anchor":
             rule = anchor(reader, places, imputer, seed=options.seed)
-            scores = np.isin(places, rule.positions).astype(np.float64)
-            found = replace(found, scores=scores, anchor=rule, value=self._value())
+            value = self._value()
+            scores = np.isin(places, rule.positions) * np.sign(value)
+            found = replace(found, scores=scores, anchor=rule, value=value)
         elif method == "ig":
             parts, value, empty, error = embedding_gradients(
                 reader, embedding_path(reader, options.reference), self.steps

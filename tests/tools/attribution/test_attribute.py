@@ -93,6 +93,16 @@ def test_integrated_gradients_and_anchors_find_it_too(planted: Planted) -> None:
             assert all(found.anchor.certified and found.anchor.precision >= 0.95 for found, _ in tried)  # type: ignore[union-attr]
 
 
+def test_an_anchor_of_a_negative_activation_is_found_as_well(planted: Planted) -> None:
+    one = next(one for one in planted.truth.values() if one.family == "negative tail" and planted.where_active(one))
+    tried = planted.attribute(one, "anchor", check=True)
+    assert tried is not None
+    assert tried[0].value < 0
+    assert strongest(tried[0]) == tried[1]
+    assert tried[0].check is not None
+    assert tried[0].check.sufficiency == pytest.approx(0.0, abs=0.05)
+
+
 def test_an_anchor_of_a_rule_of_two_tokens_is_those_two(planted: Planted) -> None:
     units = [one for one in planted.truth.values() if one.family == "bigram"][:5]
     tried = [found for one in units if (found := planted.attribute(one, "anchor"))]
