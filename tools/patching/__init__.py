@@ -11,6 +11,7 @@ one, and finds what it cannot do without. The two answer different questions and
 """
 
 from tools.patching.attribution import Checked, Screen, screen
+from tools.patching.decomposition import Decomposition, decompose
 from tools.patching.metrics import METRICS, Direction, Metric
 from tools.patching.nodes import LOGITS, Node, Receiver, all_nodes, parse_receivers
 from tools.patching.pairs import Noise, Pair, TokenPair, encode_pairs
@@ -21,6 +22,7 @@ __all__ = [
     "LOGITS",
     "METRICS",
     "Checked",
+    "Decomposition",
     "Direction",
     "Effects",
     "Metric",
@@ -33,6 +35,7 @@ __all__ = [
     "Sweep",
     "TokenPair",
     "all_nodes",
+    "decompose",
     "encode_pairs",
     "parse_receivers",
     "path_patch",
