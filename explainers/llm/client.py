@@ -36,12 +36,23 @@ from explainers.llm.types import (
     Form,
     LlmError,
     NotRecordedError,
+    RejectedError,
+    Reply,
     Request,
     TokenLogprobs,
     Usage,
     request_hash,
 )  # fmt: skip
-from explainers.llm.wire import InvalidAnswerError, chat_body, most_tokens, read_answer, read_usage, repair_body
+from explainers.llm.wire import (
+    InvalidAnswerError,
+    chat_body,
+    most_tokens,
+    read_answer,
+    read_reply,
+    read_usage,
+    repair_body,
+    talk_body,
+)
 from tools.types import FloatArray
 
 T = TypeVar("T")
@@ -155,6 +166,10 @@ class LlmClient:
         account = current_account()
         return self._all([self._ask(account, request, form) for request in requests])
 
+    def talk(self, request: Request, tools: Sequence[Mapping[str, Any]] = ()) -> Reply:
+        """The next turn of a conversation in which tools may be asked for; see `Talker`."""
+        return self._thread.run(self._talk(current_account(), request, tools))
+
     def read(self, purpose: str, prompts: Sequence[str], top: int = 20) -> list[tuple[TokenLogprobs, ...] | LlmError]:
         """Log-probabilities over the tokens of each prompt; see `Llm`."""
         if not self._abilities.prompt_logprobs:
@@ -222,6 +237,15 @@ class LlmClient:
             first, body=repair_body(body, value), final=lambda why: f"No usable answer, even after a repair turn: {why}"
         )
         value = await self._turn(account, again)
+        assert not isinstance(value, InvalidAnswerError)
+        return value
+
+    async def _talk(self, account: Account, request: Request, tools: Sequence[Mapping[str, Any]]) -> Reply:
+        body = talk_body(self.model, request, tools, own_service=self._own_service)
+        turn = _Turn(
+            request.purpose, "/chat/completions", body, read_reply, final=lambda why: f"No usable answer: {why}"
+        )
+        value = await self._turn(account, turn)
         assert not isinstance(value, InvalidAnswerError)
         return value
 
@@ -334,7 +358,7 @@ def _named(error: LlmError) -> str:
 def _recorded_error(call: Call) -> LlmError:
     """The error that a call without an answer ended with."""
     name, _, message = (call.error or "").partition(": ")
-    known = {kind.__name__: kind for kind in (AnswerError, CallError)}
+    known = {kind.__name__: kind for kind in (AnswerError, CallError, RejectedError)}
     return known[name](message) if name in known else CallError(call.error or "No answer.")
 
 

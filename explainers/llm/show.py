@@ -29,11 +29,11 @@ _ALIKE = {"<": "‹", "[": "⟦"}
 @functools.lru_cache(maxsize=1 << 16)
 def shown(piece: str) -> str:
     """A token's text on one line."""
-    return _defused("".join(_SHOWN.get(c, c if c.isprintable() or c == " " else f"\\x{ord(c):02x}") for c in piece))
+    return defused("".join(_SHOWN.get(c, c if c.isprintable() or c == " " else f"\\x{ord(c):02x}") for c in piece))
 
 
-def _defused(text: str) -> str:
-    """A text of the same length without tokens of chat templates."""
+def defused(text: str) -> str:
+    """A text of the same length without tokens of chat templates; its line ends and marks stay."""
     return _TURNS.sub(lambda found: _ALIKE[found[0][0]] + found[0][1:], text)
 
 
@@ -94,7 +94,7 @@ def show(pieces: Sequence[str], marked: Collection[int] = ()) -> Shown:
         ends.append(len(text))
         if number in wanted and number + 1 not in wanted:
             text += MARKS[1]
-    return Shown(_defused(text), tuple(starts), tuple(ends))  # a token may be made of several pieces
+    return Shown(defused(text), tuple(starts), tuple(ends))  # a token may be made of several pieces
 
 
 def level(value: float, maximum: float) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 
 from explainers.llm.lanes import Lane, Lanes
 from explainers.llm.retry import Backoff, Fault, Kind, NotJsonError, fault_of
-from explainers.llm.types import CallError
+from explainers.llm.types import CallError, RejectedError
 
 #: A call is turned away for load for at least this many times the time of one call before it is given up.
 PATIENCE = 5
@@ -138,4 +138,5 @@ def given_up(sent: Sent) -> CallError:
     """The error of a call that got no answer."""
     assert sent.fault is not None
     times = "" if sent.attempts == 1 else f" after {sent.attempts} attempts"
-    return CallError(f"No answer{times}: {sent.fault.message}.")
+    error = RejectedError if sent.fault.kind is Kind.REJECTED else CallError
+    return error(f"No answer{times}: {sent.fault.message}.")

@@ -29,6 +29,10 @@ class CallError(LlmError):
     """This call got no answer: it timed out, was cut off or was turned away, each time it was tried."""
 
 
+class RejectedError(CallError):
+    """The endpoint says that it can never answer this call: it is too long, or has something that it does not know."""
+
+
 class EndpointError(LlmError):
     """No call can succeed: the endpoint is down, has no such model, or does not accept the key. The campaign stops."""
 
@@ -42,12 +46,38 @@ class NotRecordedError(LlmError):
 
 
 @dataclass(frozen=True)
+class ToolCall:
+    """What a language model asks a tool for."""
+
+    id: str
+    """By which the tool's result names it."""
+    name: str
+    arguments: str
+    """A JSON object, if the model is right; nobody has checked it."""
+
+
+@dataclass(frozen=True)
 class Message:
     """One turn of a conversation."""
 
     role: str
-    """'system', 'user' or 'assistant'."""
+    """'system', 'user', 'assistant', or 'tool' for a tool's result."""
     content: str
+    calls: tuple[ToolCall, ...] = ()
+    """Of an assistant: the tools that it asks for."""
+    result_of: str | None = None
+    """Of a tool's result: the id of the call."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a language model says in a conversation: words, calls of tools, or both."""
+
+    text: str
+    """Empty where it only calls tools, or says nothing."""
+    calls: tuple[ToolCall, ...] = ()
+    cut: bool = False
+    """Whether it was cut off at the limit of tokens."""
 
 
 @dataclass(frozen=True)
@@ -182,6 +212,29 @@ class Llm(Protocol):
 
     def embed(self, texts: Sequence[str]) -> FloatArray:
         """Embeddings, [n_texts, width], from the same endpoint's `/v1/embeddings`."""
+        ...
+
+
+@runtime_checkable
+class Talker(Protocol):
+    """A language model, as conversations meet it. Blocking calls, from any thread."""
+
+    model: str
+
+    @property
+    def abilities(self) -> Abilities: ...
+
+    def talk(self, request: Request, tools: Sequence[Mapping[str, Any]] = ()) -> Reply:
+        """The next turn: words, or calls of the tools that are offered (in OpenAI's format).
+
+        Raises:
+            RejectedError: The endpoint does not take the call; it may know no tools.
+            AnswerError, CallError, EndpointError, SpentError, NotRecordedError: No answer.
+        """
+        ...
+
+    def ask(self, request: Request, form: type[Form]) -> Form:
+        """The answer, in the form asked for; see `Llm`."""
         ...
 
 

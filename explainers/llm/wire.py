@@ -5,12 +5,12 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from explainers.llm.types import Form, Request, Usage
+from explainers.llm.types import Form, Message, Reply, Request, ToolCall, Usage
 
 #: Where the schema goes for an endpoint that takes none.
 _SCHEMA_IN_WORDS = "\n\nAnswer with one JSON object and nothing else. It must fit this JSON schema:\n"
@@ -87,24 +87,58 @@ def chat_body(
         own_service: Whether it goes to OpenAI itself, which takes no lengths of texts and has renamed `max_tokens`.
     """
     schema = strict_schema(form, lengths=not own_service)
-    messages = [{"role": message.role, "content": message.content} for message in request.messages]
+    body = _plain_body(model, request, own_service)
     if not json_schema:
-        first = messages[0]
-        messages[0] = {**first, "content": first["content"] + _SCHEMA_IN_WORDS + json.dumps(schema)}
-    body: dict[str, Any] = {
-        "model": model,
-        "messages": messages,
-        "max_completion_tokens" if own_service else "max_tokens": request.max_tokens,
-        "temperature": request.temperature,
-    }
-    if request.seed is not None:
-        body["seed"] = request.seed
-    if json_schema:
+        first = body["messages"][0]
+        body["messages"][0] = {**first, "content": first["content"] + _SCHEMA_IN_WORDS + json.dumps(schema)}
+    else:
         body["response_format"] = {
             "type": "json_schema",
             "json_schema": {"name": form.__name__, "schema": schema, "strict": True},
         }
     return body
+
+
+def talk_body(
+    model: str, request: Request, tools: Sequence[Mapping[str, Any]], *, own_service: bool = False
+) -> dict[str, Any]:
+    """The body of a chat request for words or calls of tools.
+
+    Args:
+        model: As the endpoint knows it.
+        request: The conversation so far.
+        tools: As OpenAI's format has them; none are offered where there are none.
+        own_service: As for `chat_body`.
+    """
+    body = _plain_body(model, request, own_service)
+    if tools:
+        body["tools"] = [dict(tool) for tool in tools]
+        body["tool_choice"] = "auto"
+    return body
+
+
+def _plain_body(model: str, request: Request, own_service: bool) -> dict[str, Any]:
+    body: dict[str, Any] = {
+        "model": model,
+        "messages": [_sent(message) for message in request.messages],
+        "max_completion_tokens" if own_service else "max_tokens": request.max_tokens,
+        "temperature": request.temperature,
+    }
+    if request.seed is not None:
+        body["seed"] = request.seed
+    return body
+
+
+def _sent(message: Message) -> dict[str, Any]:
+    sent: dict[str, Any] = {"role": message.role, "content": message.content}
+    if message.calls:
+        sent["tool_calls"] = [
+            {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+            for call in message.calls
+        ]
+    if message.result_of is not None:
+        sent["tool_call_id"] = message.result_of
+    return sent
 
 
 def repair_body(body: Mapping[str, Any], wrong: InvalidAnswerError) -> dict[str, Any]:
@@ -186,6 +220,33 @@ def read_text(response: Mapping[str, Any], max_tokens: int) -> str:
     return said
 
 
+def read_reply(response: Mapping[str, Any]) -> Reply:
+    """What a chat completion says and which tools it asks for; a model's thoughts in <think> are passed over.
+
+    Raises:
+        InvalidAnswerError: It has no message, or was withheld.
+    """
+    try:
+        choice = response["choices"][0]
+        message = choice["message"]
+        content, refusal, asked = message.get("content"), message.get("refusal"), message.get("tool_calls") or ()
+        calls = tuple(
+            ToolCall(str(call.get("id") or f"call_{number}"), str(call["function"]["name"]), _arguments(call))
+            for number, call in enumerate(asked)
+        )
+    except (KeyError, IndexError, TypeError, AttributeError):
+        raise InvalidAnswerError("it has no message that can be read.") from None
+    if choice.get("finish_reason") == "content_filter":
+        raise InvalidAnswerError("it was withheld by a content filter.")
+    said = str(refusal) if refusal else content if isinstance(content, str) else ""
+    return Reply(said.rpartition("</think>")[2].strip(), calls, choice.get("finish_reason") == "length")
+
+
+def _arguments(call: Mapping[str, Any]) -> str:
+    given = call["function"].get("arguments")
+    return given if isinstance(given, str) else json.dumps(given or {})
+
+
 def _escaped(candidate: str) -> str:
     """JSON with line ends and other control characters inside its texts escaped, which some servers let through even
     under a schema; as it is where it is no JSON."""
@@ -229,6 +290,8 @@ def most_tokens(body: Mapping[str, Any]) -> tuple[int, int]:
     A token has at least one byte of text; each message is allowed 64 tokens of the model's own template.
     """
     texts = [message["content"] for message in body.get("messages", ())]
+    texts += [json.dumps(message["tool_calls"]) for message in body.get("messages", ()) if "tool_calls" in message]
+    texts += [json.dumps(body["tools"])] if "tools" in body else []
     prompt = body.get("prompt") or body.get("input") or ()
     texts += [prompt] if isinstance(prompt, str) else list(prompt)
     schema = body.get("response_format")

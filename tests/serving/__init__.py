@@ -5,8 +5,9 @@ from tests.serving.concepts import Concept
 from tests.serving.faults import KINDS, Faults
 from tests.serving.minds import Competent, Gullible, Mind, Random, oracle, partial, wrong
 from tests.serving.server import ABILITIES, Bill, ProgrammableServer, Seen
+from tests.serving.talkers import Liar, Talker
 
 __all__ = [
-    "ABILITIES", "KINDS", "Bill", "Chat", "Competent", "Concept", "Faults", "Gullible", "Mind", "ProgrammableServer",
-    "Random", "Seen", "Text", "oracle", "partial", "wrong",
+    "ABILITIES", "KINDS", "Bill", "Chat", "Competent", "Concept", "Faults", "Gullible", "Liar", "Mind",
+    "ProgrammableServer", "Random", "Seen", "Talker", "Text", "oracle", "partial", "wrong",
 ]  # fmt: skip

@@ -15,6 +15,7 @@ import numpy as np
 from tests.serving.chat import Chat
 from tests.serving.faults import spoil
 from tests.serving.minds import Mind, example_of
+from tests.serving.talkers import Ask, Talker
 from tests.serving.tokens import PrefixCache, chat_tokens, pieces, token_id
 
 WIDTH = 256
@@ -58,13 +59,22 @@ def answer_chat(
     message: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
     choices = (body.get("structured_outputs") or {}).get("choice") or body.get("guided_choice")
     finish = "stop"
-    if body.get("tools") and body.get("tool_choice") != "none" and "tools" in abilities:
+    if body.get("tools") and "tools" not in abilities and "no tools" in abilities:
+        return Answer('"auto" tool choice requires --enable-auto-tool-choice and --tool-call-parser.', status=400)
+    offered = body.get("tools") and body.get("tool_choice") != "none" and "tools" in abilities
+    said = mind.talk(chat) if offered and isinstance(mind, Talker) else None
+    if isinstance(said, Ask):
+        text = json.dumps(said.arguments)
+        call = {"name": said.tool, "arguments": text}
+        message["tool_calls"] = [{"id": f"call_{token_id(text)}", "type": "function", "function": call}]
+        text, finish, completion = "", "tool_calls", len(pieces(text)) + 3
+    elif offered and said is None:
         asked, text = body["tools"][0]["function"], ""
         call = {"name": asked["name"], "arguments": json.dumps(example_of(asked.get("parameters", {})))}
         message["tool_calls"] = [{"id": "call_1", "type": "function", "function": call}]
         finish, completion = "tool_calls", len(pieces(call["arguments"])) + 3
     else:
-        value = choices[0] if choices and "choice" in abilities else mind(chat)
+        value = choices[0] if choices and "choice" in abilities else mind(chat) if said is None else said
         whole = value if isinstance(value, str) else json.dumps(value)
         told = spoil(fault, value, whole)
         text = told or ""

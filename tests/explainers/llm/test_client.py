@@ -16,7 +16,17 @@ from explainers.llm.accounts import NoAccountError, charged_to, current_account
 from explainers.llm.budget import Price
 from explainers.llm.client import LlmClient
 from explainers.llm.endpoints import Endpoint
-from explainers.llm.types import Abilities, AnswerError, Call, CallError, EndpointError, Llm, MemoryAccount, Usage
+from explainers.llm.types import (
+    Abilities,
+    AnswerError,
+    Call,
+    CallError,
+    EndpointError,
+    Llm,
+    MemoryAccount,
+    RejectedError,
+    Usage,
+)
 from explainers.llm.wire import strict_schema
 from explainers.prompted.forms import Described, DescribedConcepts
 from tests.explainers.llm.helpers import Echo, Number, client, request
@@ -175,7 +185,7 @@ def test_a_failure_stands_in_the_place_of_its_answer(account: MemoryAccount) -> 
 
     with ScriptedServer(script) as server, client(server.url) as llm:
         answers = llm.ask_all([request(n) for n in range(5)], Number)
-    assert [type(answer) for answer in answers] == [Number, Number, AnswerError, CallError, Number]
+    assert [type(answer) for answer in answers] == [Number, Number, AnswerError, RejectedError, Number]
     assert "HTTP 400: too long" in str(answers[3])
 
 
