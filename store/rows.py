@@ -236,6 +236,7 @@ class DescriptionPage:
 class ExampleRow:
     """A window of tokens with the unit's activations."""
 
+    example_id: int
     split: str
     source: str
     polarity: str
@@ -254,6 +255,7 @@ class ExampleRow:
 class HypothesisRow:
     """One of the rivals that were considered."""
 
+    hypothesis_id: int
     key: str
     polarity: str
     explainer: str

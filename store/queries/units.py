@@ -237,7 +237,7 @@ def _keys(session: Session, investigations: list[int]) -> dict[int, str]:
 
 def _rows(session: Session, kind: type[_Row], table: Any, investigation_id: int | None, *order: Any) -> list[_Row]:
     query = sa.select(table).where(table.investigation_id == investigation_id).order_by(*order)
-    return [_filled(kind, row) for row in session.scalars(query)]
+    return [_filled(kind, row, example_id=row.id, hypothesis_id=row.id) for row in session.scalars(query)]
 
 
 def _filled(kind: type[_Row], row: Any, **special: Any) -> _Row:
