@@ -30,16 +30,16 @@ class _Waiting:
 
 
 class StoreAccounts:
-    """The accounts of a campaign's investigations.
+    """The accounts of a campaign's investigations, and of what is asked outside of any.
 
     Args:
         db: Where calls are kept.
-        campaign_id: The campaign, in `db`.
+        campaign_id: The campaign, in `db`; None where there is none.
         replay_from: A database in which a campaign of the same name was run before: answers are those that it met, and
             only those.
     """
 
-    def __init__(self, db: store.Database, campaign_id: int, replay_from: store.Database | None = None) -> None:
+    def __init__(self, db: store.Database, campaign_id: int | None, replay_from: store.Database | None = None) -> None:
         self._db = db
         self._source = replay_from
         self._campaign_id = campaign_id
@@ -48,17 +48,17 @@ class StoreAccounts:
         self._waiting: list[_Waiting] = []
 
     def of(
-        self, investigation_id: int, salt: int = 0, *, polarity: str | None = None, asker: str | None = None
+        self, investigation_id: int | None, salt: int = 0, *, polarity: str | None = None, asker: str | None = None
     ) -> StoreAccount:
         """The account of one attempt at an investigation.
 
         Args:
-            investigation_id: In the campaign.
+            investigation_id: In the campaign; None for what belongs to none, such as a conversation.
             salt: How many attempts at it failed before this one (`store.work.Investigation.failures`).
             polarity: Of the claim that is worked on; None where it is the unit as a whole.
             asker: Name of the explainer, predictor or scorer that will ask; see `StoreAccount.by` to change it.
         """
-        if self._source is None:
+        if self._source is None or investigation_id is None:
             return StoreAccount(self, investigation_id, salt, salt, investigation_id, polarity, asker)
         replayed = store.counterpart(self._db, investigation_id, self._source)
         first, before = (None, 0) if replayed is None else (replayed.investigation_id, replayed.failures)
@@ -105,7 +105,7 @@ class StoreAccount:
     """Who a call is for: an attempt at an investigation, one of its claims, and what asks. See `StoreAccounts.of`."""
 
     _accounts: StoreAccounts = field(repr=False)
-    investigation_id: int
+    investigation_id: int | None
     failures: int
     """Attempts at the investigation that failed before this one."""
     salt: int

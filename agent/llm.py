@@ -104,7 +104,7 @@ def open_kit(
             endpoints = [replace(parse_endpoint(settings.endpoints[0]), model=settings.model)]
         else:
             endpoints = [
-                _endpoint(name, settings, stack, subject=subject, logs=logs, told=told, stop=stop)
+                reachable(name, settings, stack, subject=subject, logs=logs, told=told, stop=stop)
                 for name in settings.endpoints
             ]
             for endpoint in endpoints:
@@ -151,17 +151,30 @@ def _folder(settings: LlmSettings) -> Path | None:
     return None if settings.prompts is None else Path(settings.prompts).expanduser()
 
 
-def _endpoint(
+def reachable(
     name: str,
     settings: LlmSettings,
     stack: ExitStack,
     *,
-    subject: Subject,
+    subject: Subject | None,
     logs: Path,
     told: Observer,
-    stop: threading.Event | None,
+    stop: threading.Event | None = None,
 ) -> Endpoint:
-    """An endpoint that can be asked; a server is started for one that is a model only, and stopped with the stack."""
+    """An endpoint that can be asked; a server is started for one that is a model only, and stopped with the stack.
+
+    Args:
+        name: The endpoint, as it was given.
+        settings: How a server is started.
+        stack: What ends it.
+        subject: Whose memory must be left free where both are on one GPU; None: none is there yet.
+        logs: Folder for the server's log.
+        told: Is told that one is started.
+        stop: Set it to break off the start.
+
+    Raises:
+        LlmError: It does not come up.
+    """
     endpoint = parse_endpoint(name)
     if endpoint.url is not None:
         return endpoint
@@ -200,8 +213,10 @@ def _require_room(endpoint: Endpoint) -> None:
         )
 
 
-def _share(subject: Subject) -> float | None:
+def _share(subject: Subject | None) -> float | None:
     """The part of a GPU that a subject on it leaves; None where there is none, or the subject is elsewhere."""
+    if subject is None:
+        return None
     device = next(subject.model.parameters()).device
     if not torch.cuda.is_available():
         return None

@@ -135,11 +135,7 @@ class Tool:
 
     def schema(self) -> dict[str, Any]:
         """The tool as a chat request offers it (OpenAI's format)."""
-        parameters = self.arguments.model_json_schema()
-        _untitle(parameters)
-        parameters.pop("description", None)
-        function = {"name": self.name, "description": self.description, "parameters": parameters}
-        return {"type": "function", "function": function}
+        return function_schema(self.name, self.description, self.arguments)
 
     def run(self, workbench: Workbench, arguments: Mapping[str, Any] | str | Arguments) -> ToolResult:
         """Use it once.
@@ -179,6 +175,14 @@ class Tool:
         if isinstance(arguments, str):
             return self.arguments.model_validate_json(arguments or "{}")
         return self.arguments.model_validate(dict(arguments))
+
+
+def function_schema(name: str, description: str, arguments: type[Arguments]) -> dict[str, Any]:
+    """A function as a chat request offers it (OpenAI's format)."""
+    parameters = arguments.model_json_schema()
+    _untitle(parameters)
+    parameters.pop("description", None)
+    return {"type": "function", "function": {"name": name, "description": description, "parameters": parameters}}
 
 
 def _told(tool: str, problem: Exception) -> str:
