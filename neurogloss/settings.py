@@ -33,6 +33,18 @@ class Settings(BaseSettings):
     db: str | None = None
     """The database: a path of a SQLite file, or an SQLAlchemy URL such as ``postgresql+psycopg://host/name``."""
 
+    llm: str | None = None
+    """The language model that `chat` asks where none is named: ``vllm:MODEL@URL``, ``openai:MODEL@URL``."""
+
+    confirm_passes: int = Field(default=500, ge=0)
+    """`chat` asks before it does what takes more forward passes than this,"""
+
+    confirm_seconds: float = Field(default=30.0, ge=0)
+    """or more seconds,"""
+
+    confirm_dollars: float = Field(default=0.25, ge=0)
+    """or more US dollars."""
+
     @property
     def database(self) -> str:
         """Path or URL of the database: `db`, else ``neurogloss.db`` in the data folder."""

@@ -14,6 +14,7 @@ from neurogloss.cli import (
     activate,
     attribute,
     campaign,
+    chat,
     circuit,
     discover,
     doctor,
@@ -45,6 +46,7 @@ database, or ask the model.
   neurogloss units                  what was found, best supported first
   neurogloss show mlp:2:17          all that is known of one unit
   neurogloss search "opening bracket"
+  neurogloss chat                   ask about units, try things on the model
   neurogloss doctor                 what is installed, and what is missing
 """
 
@@ -55,7 +57,7 @@ class Ordered(TyperGroup):
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names of the commands."""
         order = [
-            "campaign", "units", "show", "search", "recheck", "discover", "explainer", "index", "doctor",
+            "campaign", "units", "show", "search", "chat", "recheck", "discover", "explainer", "index", "doctor",
             "activate", "lens", "attribute", "ablate", "patch", "steer", "patchscope", "heads", "flow",
             "circuit",
         ]  # fmt: skip
@@ -100,6 +102,7 @@ show.register(app)
 search.register(app)
 recheck.register(app)
 discover.register(app)
+chat.register(app)
 activate.register(app)
 attribute.register(app)
 lens.register(app)
