@@ -3,7 +3,7 @@
     python -m benchmarks.causal --figures figures --json causal.json
 
 The circuit of indirect objects is found in `planted`, that of induction in `planted`, in `pycode` and in any model
-folder that is named with ``--model``.
+folder that is named with ``--model``; that of a task of one's own in these models with ``--pairs``.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 import torch
 
 from benchmarks.causal.speed import Speed, measure, pairs_of
-from tools.circuits import find_circuit, known, task
+from tools.circuits import TASKS, find_circuit, known, task
 from tools.errors import InterventionError
+from tools.patching import Pair, encode_pairs
 from tools.subject import load_subject
 
 #: Pairs, tokens, and where the prompts begin to differ: nothing can be left out of the first two of each pair.
@@ -31,6 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.causal", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)  # fmt: skip
     parser.add_argument("--model", action="append", default=[], help="another model folder; may be repeated")
+    parser.add_argument("--pairs", type=Path, help="a .jsonl file of pairs, for the models that are named")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--skip-speed", action="store_true")
     parser.add_argument("--skip-circuits", action="store_true")
@@ -43,7 +45,8 @@ def main() -> int:
     if not given.skip_circuits:
         found["circuits"] = _circuits(
             [("planted", "ioi"), ("planted", "induction"), ("pycode", "induction"),
-             *((model, "induction") for model in given.model)], given.figures,
+             *((model, "induction") for model in given.model),
+             *((model, str(given.pairs)) for model in given.model if given.pairs)], given.figures,
         )  # fmt: skip
     if given.json:
         given.json.write_text(json.dumps(found, indent=1))
@@ -73,13 +76,13 @@ def _speeds(models: list[str], repeats: int) -> list[Speed]:
 
 def _circuits(asked: list[tuple[str, str]], figures: Path | None) -> list[dict[str, Any]]:
     out = []
-    print(f"{'model':<18}{'task':<11}{'pairs':>7}{'heads':>7}{'faithful':>9}{'random':>13}{'partial':>8}"
+    print(f"{'model':<18}{'task':<11}{'pairs':>7}{'heads':>7}{'faithful':>9}{'random':>16}{'partial':>8}"
           f"{'incompl.':>9}{'minimal':>8}")  # fmt: skip
-    for model, name in asked:
+    for model, which in asked:
         subject = load_subject(model, device="cpu", dtype="float32")
-        pairs = task(subject, name, 64)
-        usable = known(subject, pairs)
-        label = f"{Path(model).name:<18}{name:<11}{f'{len(usable)}/64':>7}"
+        pairs = task(subject, which, 64) if which in TASKS else encode_pairs(subject, _read(Path(which)))
+        usable, name = known(subject, pairs), Path(which).stem
+        label = f"{Path(model).name:<18}{name:<11}{f'{len(usable)}/{len(pairs)}':>7}"
         try:
             circuit = find_circuit(subject, usable)
         except InterventionError as error:
@@ -88,7 +91,7 @@ def _circuits(asked: list[tuple[str, str]], figures: Path | None) -> list[dict[s
         c = circuit.criteria
         mean = sum(c.random_faithfulness) / max(1, len(c.random_faithfulness))
         randoms = f"{mean:.2f}, max {max(c.random_faithfulness, default=0):.2f}"
-        print(f"{label}{f'{len(circuit.nodes)}/{len(circuit.candidates)}':>7}{c.faithfulness:>9.2f}{randoms:>13}"
+        print(f"{label}{f'{len(circuit.nodes)}/{len(circuit.candidates)}':>7}{c.faithfulness:>9.2f}{randoms:>16}"
               f"{c.least_partial:>8.2f}{c.incompleteness:>9.2f}{c.least_need:>8.2f}", flush=True)  # fmt: skip
         print(f"{'':<18}{', '.join(node.name for node in circuit.nodes)}")
         print(f"{'':<18}{'; '.join(f'{e.sender} → {e.receiver} {e.effect:.2f}' for e in circuit.edges[:8])}")
@@ -102,6 +105,10 @@ def _circuits(asked: list[tuple[str, str]], figures: Path | None) -> list[dict[s
                 figures / f"{Path(model).name}-{name}.png", circuit_graph(circuit, f"{Path(model).name}, {name}")
             )
     return out
+
+
+def _read(file: Path) -> list[Pair]:
+    return [Pair(**json.loads(line)) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 if __name__ == "__main__":
