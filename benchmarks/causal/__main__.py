@@ -54,7 +54,10 @@ def main() -> int:
 
 
 def _speeds(models: list[str], repeats: int) -> list[Speed]:
-    print(f"A sweep of every head at every position and layer, denoising, {torch.get_num_threads()} threads, seconds")
+    print(
+        f"A sweep of every head at every position and layer, denoising, {torch.get_num_threads()} threads, processor "
+        "seconds"
+    )
     print(f"{'model':<18}{'pairs':>6}{'tokens':>7}{'from':>5}{'patches':>9}{'ours':>8}{'loop':>8}{'TL':>8}"
           f"{'loop/ours':>10}{'TL/ours':>8}")  # fmt: skip
     out = []

@@ -22,7 +22,10 @@ Array = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Speed:
-    """Seconds for one sweep of ``head_z`` in one direction (denoising), best of several."""
+    """Processor seconds, over all threads, for one sweep of ``head_z`` in one direction (denoising), best of several.
+
+    Unlike those of a clock, they do not depend on what else the machine does.
+    """
 
     subject: str
     tokens: int
@@ -72,9 +75,9 @@ def measure(subject: Subject, pairs: Sequence[TokenPair], repeats: int = 3) -> S
 
 
 def _timed(function: Callable[[], Array]) -> tuple[float, Array]:
-    began = time.perf_counter()
+    began = time.process_time()
     found = function()
-    return time.perf_counter() - began, found
+    return time.process_time() - began, found
 
 
 def _batched(subject: Subject, pairs: Sequence[TokenPair]) -> Array:
