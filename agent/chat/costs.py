@@ -1,8 +1,9 @@
 """What a tool is likely to cost, before it is used: so that a person is asked first where that is much.
 
 Texts are counted in tokens, and multiplied by what a tool does with each of them: an edit of every token within a
-window, a sweep over layers and positions, a generation. The figure is meant as an upper bound of the right size, not as
-a promise; what was really used is on record afterwards.
+window, a sweep over layers and positions, a generation. The figure is meant to be of the right size, not as a promise.
+What was really used is on record afterwards, and a tool that took more than was thought is thought to take more the
+next time (`agent.chat.tools.ToolShelf`).
 """
 
 from __future__ import annotations
@@ -22,9 +23,14 @@ _REPEATS = (
 #: Arguments that ask for text to be written.
 _WRITES = ("max_new_tokens", "new_tokens", "tokens")
 #: Tools that read weights only.
-_FREE = ("write_lens", "read_lens", "heads")
-#: Forward passes where a text is swept over all places of the model.
-_SWEEPS = ("patch", "ablate", "attribute", "flow", "circuit", "steer", "trace")
+_FREE = ("write_lens", "read_lens", "head_circuit", "unit_origins")
+#: Tool -> how often it runs each token of its texts, where its arguments do not tell; seen on the built-in model.
+_RUNS = {
+    "logit_lens": 8, "head_patterns": 8, "patchscope": 50, "attribute": 60, "information_flow": 200, "steer": 12,
+    "dose_response": 800, "patch": 60, "path_patch": 60, "circuit": 10_000, "knock_out": 20, "scale_attention": 20,
+}  # fmt: skip
+#: Tokens of the texts that a tool takes where it is given none.
+_OWN_TEXTS = 100
 
 
 @dataclass(frozen=True)
@@ -58,14 +64,13 @@ class Thresholds:
 
 
 def estimate(
-    tool: str, arguments: Mapping[str, Any], *, layers: int, tokens_per_second: float, dollars: float | None = None
+    tool: str, arguments: Mapping[str, Any], *, tokens_per_second: float, dollars: float | None = None
 ) -> Estimate:
     """What one use of a tool on the subject is likely to cost.
 
     Args:
         tool: Its name.
         arguments: As they were checked, defaults included.
-        layers: Of the subject; a sweep that names none goes over all.
         tokens_per_second: That the subject was seen to run.
         dollars: What the language model costs that reads the result.
     """
@@ -73,8 +78,8 @@ def estimate(
         return Estimate(dollars=dollars)
     texts = list(_texts(arguments))
     read = sum(math.ceil(len(text) / _CHARACTERS) + 1 for text in texts)
-    repeats = 1.0
-    for name in _REPEATS:
+    repeats = float(_RUNS.get(tool, 1))
+    for name in () if tool in _RUNS else _REPEATS:
         value = arguments.get(name)
         if isinstance(value, bool) or value is None:
             continue
@@ -82,8 +87,8 @@ def estimate(
             repeats *= 1 + value
         elif isinstance(value, list) and value:
             repeats *= len(value)
-    if tool in _SWEEPS and not arguments.get("layers"):
-        repeats *= 1 + layers
+    if tool in _RUNS and not texts:
+        read = _OWN_TEXTS
     written = max((int(arguments[name]) for name in _WRITES if isinstance(arguments.get(name), int)), default=0)
     passes = math.ceil(max(1, len(texts)) * repeats) + written
     tokens = math.ceil(read * repeats + written * max(1, len(texts)) * max(1.0, repeats))

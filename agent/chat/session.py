@@ -33,6 +33,7 @@ from store import Database
 from store.chats import add_message, start_chat
 from store.queries.chats import MessageRow, chat_messages
 from store.queries.citations import cited_rows
+from tools.errors import NeuroglossError
 
 Json = dict[str, Any]
 
@@ -211,7 +212,7 @@ class Session:
             self._told.append(events.Loading(self.shelf.subject))
         try:
             estimate = self.shelf.estimate(asked["tool"], asked["arguments"], self._price)
-        except Exception:  # what keeps it from being loaded is told when the tool is used
+        except NeuroglossError:  # what keeps the model from being loaded is told when the tool is used
             return None
         return dict(asked) if self.limits.thresholds.exceeded(estimate) else None
 

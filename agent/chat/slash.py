@@ -25,8 +25,10 @@ from tools.errors import NeuroglossError
 Json = dict[str, Any]
 
 #: Command -> tool, where they are not called alike.
-ALIASES = {"activate": "activations", "examples": "kept_examples", "edit": "edit_tokens", "show": "unit",
-           "corpus": "examples"}  # fmt: skip
+ALIASES = {
+    "activate": "activations", "examples": "kept_examples", "edit": "edit_tokens", "corpus": "examples",
+    "lens": "logit_lens", "heads": "head_patterns", "flow": "information_flow", "show": "unit",
+}  # fmt: skip
 #: Commands that are no tools -> what they do.
 OWN = {
     "cost": "what this conversation has cost so far",
@@ -106,7 +108,7 @@ def _arguments(name: str, model: type[BaseModel], words: Sequence[str]) -> Json:
         if units == "unit":
             found = found[:1]
         if found:
-            given[units] = found[0] if units == "unit" else found
+            given[units] = found if _is_list(fields[units]) else ";".join(found)
             for word in found:
                 loose.remove(word)
     waiting = [field for field in fields if field not in given and fields[field].is_required()]
@@ -114,6 +116,8 @@ def _arguments(name: str, model: type[BaseModel], words: Sequence[str]) -> Json:
     for field in waiting:
         if not loose:
             break
+        if _is_list(fields[field]) and "str" not in str(fields[field].annotation) and loose[0][:1] not in "[{":
+            continue  # pairs and the like are given by name, as JSON
         if _is_list(fields[field]):
             later = sum(fields[other].is_required() for other in waiting[waiting.index(field) + 1 :])
             kept = max(1, len(loose) - later)

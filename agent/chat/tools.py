@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from agent.chat.costs import Estimate, estimate
@@ -88,6 +88,8 @@ class ToolShelf:
         self._stack = ExitStack()
         self._workbench: Workbench | None = None
         self._tokens, self._seconds = 0, 0.0
+        self._more: dict[str, float] = {}
+        """Tool -> how many times more tokens it took than was thought."""
 
     @property
     def names(self) -> list[str]:
@@ -145,16 +147,16 @@ class ToolShelf:
             )
         except ValueError:
             return Estimate()
-        bench = self.workbench()
+        self.workbench()
         rate = self._tokens / self._seconds if self._seconds > 0.5 else _GUESS
         dollars = None if price is None else price * _READ / 3
-        return estimate(
-            name,
-            checked.model_dump(mode="json"),
-            layers=bench.subject.n_layers,
-            tokens_per_second=rate,
-            dollars=dollars,
-        )
+        given = checked.model_dump(mode="json")
+        thought = estimate(name, given, tokens_per_second=rate, dollars=dollars)
+        more = self._more.get(name, 1.0)
+        return replace(
+            thought, forward_passes=round(thought.forward_passes * more), tokens=round(thought.tokens * more),
+            seconds=thought.seconds * more,
+        )  # fmt: skip
 
     def workbench(self) -> Workbench:
         """The subject; loaded when it is first asked for.
@@ -192,6 +194,8 @@ class ToolShelf:
         if result.cost.forward_passes:
             self._tokens += result.cost.tokens
             self._seconds += result.cost.seconds
+            thought = estimate(name, result.arguments, tokens_per_second=_GUESS)
+            self._more[name] = max(self._more.get(name, 1.0), result.cost.tokens / max(1, thought.tokens))
         record = plain(result.to_json())
         return Use(name, result.arguments, result.summary, result.data, result.error, asdict(result.cost), record)
 
