@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from tools.types import Example, FloatArray, IntArray, Sample, UnitId
 
 if TYPE_CHECKING:
+    from tools.effects import Measured
     from tools.heads import EdgeProfile
     from tools.lenses import Promotion
     from tools.subject import Subject
@@ -69,6 +70,8 @@ class Evidence:
     """What a head attends to; None for other units."""
     promotion: Promotion | None = None
     """Tokens that the unit's write direction raises and lowers; None when it has none."""
+    output: Measured | str | None = None
+    """What turning the unit off does to the output, on the explore split; in words why it was not measured."""
     others: tuple[UnitId, ...] = ()
     """Other units of the same group whose activations may be compared, for hard negatives by co-activation."""
 
@@ -93,7 +96,8 @@ class Explanation:
     """'rule v1' text; see docs/rules.md."""
     exceptions: str | None
     details: dict[str, Any]
-    """JSON values: precision, recall, edit checks, sizes."""
+    """JSON values: precision, recall, edit checks, sizes; under 'output' the claim about what the unit does when on
+    (`explainers.output.claim`)."""
 
 
 @runtime_checkable

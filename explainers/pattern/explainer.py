@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from explainers.output.attach import with_claim
 from explainers.pattern.causal import Causal
 from explainers.pattern.edit_check import Edits, edit_strongest
 from explainers.pattern.grow import Settings
@@ -16,7 +17,7 @@ from explainers.pattern.heads import head_label, head_sentence, roles
 from explainers.pattern.learn import Learned, learn
 from explainers.pattern.plan import Rows
 from explainers.pattern.prune import Candidate, precision_recall
-from explainers.pattern.words import input_half, label, output_half
+from explainers.pattern.words import input_half, label
 from explainers.registry import register
 from explainers.rules.ast import Rule
 from explainers.rules.features import FeatureTable
@@ -118,9 +119,7 @@ class PatternExplainer:
             details["edits"] = check.to_json()
             recorder.event("edit_check", {"unit": str(evidence.unit), **details["edits"]})
             text = f"{text} {check.sentence()}"
-        return Explanation(
-            self.name, short, text, output_half(evidence.promotion, evidence.polarity), format_rule(rule), None, details
-        )
+        return with_claim(Explanation(self.name, short, text, None, format_rule(rule), None, details), evidence)
 
     def _without_rule(self, evidence: Evidence, explore: Rows) -> Explanation:
         """What is said of a unit whose activity no literal tells apart: its mean, and that it is not understood."""
@@ -128,10 +127,10 @@ class PatternExplainer:
         short, text = "no pattern found", "No pattern of tokens tells where it fires."
         if evidence.edges is not None:
             short, text = head_label(evidence.edges), f"{head_sentence(evidence.edges)} {text}"
-        return Explanation(
-            self.name, short, text, output_half(evidence.promotion, evidence.polarity),
-            format_rule(Rule((), float(f"{mean:.4g}"))), None, {"literals": 0, "members": 0},
-        )  # fmt: skip
+        rule = format_rule(Rule((), float(f"{mean:.4g}")))
+        return with_claim(
+            Explanation(self.name, short, text, None, rule, None, {"literals": 0, "members": 0}), evidence
+        )
 
 
 def _rivals(learned: Learned) -> list[Candidate]:

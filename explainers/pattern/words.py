@@ -1,22 +1,17 @@
-"""A rule's label and halves: what it fires on, where it is weaker, what its write raises and lowers."""
+"""A rule's label and input half: what it fires on, and where it is weaker."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from explainers.rules.ast import Clause, Compare, InSet, Is, Literal, Rule, State
 from explainers.rules.english import clause_phrase, condition, listing, main_literal, show
 
-if TYPE_CHECKING:
-    from tools.lenses import Promotion
-
 MAX_LABEL_WORDS = 8
 CLAUSES_SHOWN = 4
 WEAK_SHOWN = 2
-TOKENS_SHOWN = 5
 NOTABLE = 1.5
 """How many times as strong as others something must be to be called strongest."""
 
@@ -100,24 +95,6 @@ def _group_phrase(group: Sequence[Clause]) -> str:
     notable = isinstance(main, InSet) and group[0].strength > NOTABLE * group[-1].strength
     note = f" (most strongly {listing(main.members, 3)})" if notable and isinstance(main, InSet) else ""
     return clause_phrase(_union(group), note=note)
-
-
-def output_half(promotion: Promotion | None, polarity: str) -> str | None:
-    """What the write direction raises and lowers; a proposal from the weights, not tested.
-
-    The promotion is that of a positive activation; on the negative tail what it raises is lowered.
-    """
-    if promotion is None:
-        return None
-    raised, lowered = promotion.promoted, promotion.suppressed
-    if polarity == "-":
-        raised, lowered = lowered, raised
-    parts = []
-    if raised:
-        parts.append("raises " + ", ".join(show(piece) for piece, _ in raised[:TOKENS_SHOWN]))
-    if lowered:
-        parts.append("lowers " + ", ".join(show(piece) for piece, _ in lowered[:TOKENS_SHOWN]))
-    return f"When on, {'; '.join(parts)} (read from the weights, untested)." if parts else None
 
 
 def _firing(rule: Rule, threshold: float) -> list[int]:

@@ -19,11 +19,12 @@ from explainers.llm import show
 from explainers.llm.kit import LlmKit
 from explainers.llm.prompts import Prompt
 from explainers.llm.types import LlmError, Request
+from explainers.output.attach import with_claim
+from explainers.output.reading import named_claim
 from explainers.pattern.heads import head_sentence
-from explainers.pattern.words import output_half
 from explainers.prompted.answers import one_line, read_rule
 from explainers.prompted.evidence import Excerpt, Line, line, plain, scale_of
-from explainers.prompted.forms import Described
+from explainers.prompted.forms import Described, DescribedEffect
 from explainers.prompted.predictors import predictor_for
 from explainers.types import Evidence, Explanation, Predictor, Recorder
 
@@ -129,11 +130,14 @@ class Prompted(abc.ABC):
         fires_on = one_line(answer.fires_on)
         if evidence.edges is not None:
             fires_on = f"{head_sentence(evidence.edges)} Writes most where: {fires_on}"
-        return Explanation(
+        claim = None
+        if isinstance(answer, DescribedEffect) and (says or answer.effect or answer.raises or answer.lowers):
+            claim = named_claim(answer.effect, answer.raises, answer.lowers, evidence)
+        explanation = Explanation(
             self.name,
             one_line(answer.label) or "no label",
             fires_on or "It says nothing of where the unit fires.",
-            says or output_half(evidence.promotion, evidence.polarity),
+            says,
             rule.text,
             one_line(answer.exceptions),
             {
@@ -147,6 +151,7 @@ class Prompted(abc.ABC):
                 **rule.details,
             },
         )
+        return with_claim(explanation, evidence, claim)
 
 
 def density(evidence: Evidence) -> float:
@@ -172,11 +177,9 @@ def evidence_variables(evidence: Evidence, active: Sequence[Excerpt], silent: Se
 
 def nothing_to_show(name: str, evidence: Evidence, reason: str) -> Explanation:
     """What is said of a unit of which there is nothing to show: that, and nothing is asked."""
-    return Explanation(
-        name, "nothing to explain", f"It was not explained: {reason}.",
-        output_half(evidence.promotion, evidence.polarity), None, None,
-        {"literals": 0, "reason": reason, "scale": 0.0, "threshold": evidence.threshold, "examples": 0},
-    )  # fmt: skip
+    details = {"literals": 0, "reason": reason, "scale": 0.0, "threshold": evidence.threshold, "examples": 0}
+    said = f"It was not explained: {reason}."
+    return with_claim(Explanation(name, "nothing to explain", said, None, None, None, details), evidence)
 
 
 def quoted(pieces: Sequence[str]) -> str:

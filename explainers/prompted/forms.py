@@ -45,6 +45,22 @@ class Described(_Form):
     )
 
 
+class DescribedEffect(Described):
+    """A description of a unit of which it is shown what it does to the output."""
+
+    effect: Literal["changes", "varies", "later", "nothing"] | None = Field(
+        default=None,
+        description="what it does when on: tokens change, the prediction changes but other tokens in other texts, only "
+        "later predictions change, nothing changes; null if nothing is shown",
+    )
+    raises: list[Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=list, max_length=20, description="tokens that it makes likelier, exactly as shown"
+    )
+    lowers: list[Annotated[str, Field(max_length=200)]] = Field(
+        default_factory=list, max_length=20, description="tokens that it makes less likely, exactly as shown"
+    )
+
+
 class DescribedConcepts(_Form):
     """Descriptions of the several things that a unit fires on."""
 
@@ -99,6 +115,12 @@ class Odd(_Form):
     """The text that does not belong to the others."""
 
     text: TextNumber
+
+
+class PickedSet(_Form):
+    """The set of texts that fits a description best."""
+
+    set: int = Field(ge=0, le=100, description="number of the set, as in SET N")
 
 
 class Rating(_Form):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from explainers.llm.kit import LlmKit
 from explainers.prompted.asking import Gathered, Prompted, at_least, evidence_variables
 from explainers.prompted.evidence import WINDOW, scale_of
+from explainers.prompted.forms import DescribedEffect
 from explainers.prompted.quantiles import mixed
 from explainers.prompted.writes import writes_of
 from explainers.registry import register
@@ -27,6 +28,7 @@ class InputOutput(Prompted):
 
     name = "input-output"
     prompt = "explain-both"
+    form = DescribedEffect
     output_side = True
 
     def __init__(self, *, kit: LlmKit, top: int = 6, tail: int = 10, window: int = WINDOW, n: int = 1) -> None:
@@ -41,7 +43,7 @@ class InputOutput(Prompted):
             return "no text of the explore split fires it"
         scale = scale_of(shown)
         writes = writes_of(evidence, scale)
-        lists = {"raises": "", "lowers": ""} if writes is None else writes.lists()
+        lists = {"raises": "", "lowers": "", "measured": ()} if writes is None else writes.lists()
         return Gathered(
             {**evidence_variables(evidence, shown), **lists}, scale, tuple(shown),
             {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from explainers.llm.kit import LlmKit
 from explainers.prompted.asking import Gathered, Prompted
 from explainers.prompted.evidence import scale_of, strongest
+from explainers.prompted.forms import DescribedEffect
 from explainers.prompted.writes import writes_of
 from explainers.registry import register
 from explainers.types import Evidence, Recorder
@@ -24,6 +25,7 @@ class Output(Prompted):
 
     name = "output"
     prompt = "explain-output"
+    form = DescribedEffect
     output_side = True
 
     def __init__(self, *, kit: LlmKit, n: int = 1) -> None:

@@ -6,10 +6,12 @@ from scorers.diagnostics import (  # noqa: F401 (they register themselves)
     clarity,
     detection,
     embedding,
+    faithfulness,
     fuzzing,
     generative,
     input_success,
     intruder,
+    output_success,
     rated,
     surprisal,
 )

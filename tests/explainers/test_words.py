@@ -4,10 +4,9 @@ import re
 
 import pytest
 
-from explainers.pattern.words import MAX_LABEL_WORDS, input_half, label, output_half
+from explainers.pattern.words import MAX_LABEL_WORDS, input_half, label
 from explainers.rules.english import clause_phrase, listing, show
 from explainers.rules.language import parse_rule
-from tools.lenses import Promotion
 
 
 @pytest.mark.parametrize(
@@ -73,10 +72,3 @@ def test_labels_are_short() -> None:
     )
     assert len(re.findall(r"“[^”]*”\S*|\S+", label(long, [1.0], 0.5))) <= MAX_LABEL_WORDS
     assert label(parse_rule("rule v1\nelse 0"), [], 0.5) == "no pattern found"
-
-
-def test_the_negative_tail_lowers_what_the_positive_raises() -> None:
-    promotion = Promotion((("self", 1.0),), (("cls", -1.0),))
-    assert output_half(promotion, "+") == "When on, raises “self”; lowers “cls” (read from the weights, untested)."
-    assert output_half(promotion, "-") == "When on, raises “cls”; lowers “self” (read from the weights, untested)."
-    assert output_half(None, "+") is None

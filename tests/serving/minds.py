@@ -66,6 +66,8 @@ class Competent:
             return {"judgements": [{"text": t.number, "sure": self.sure(chat, t)} for t in chat.texts()]}
         if "ratings" in fields:
             return {"ratings": [{"text": t.number, "rating": self.rating(chat, t)} for t in chat.texts()]}
+        if fields == {"set"}:
+            return {"set": self.steered(chat)}
         if fields == {"text"}:
             return {"text": self.odd(chat)}
         if fields == {"texts"}:
@@ -88,9 +90,23 @@ class Competent:
             concept = Concept(tuple(re.findall(r'"((?:[^"\\]|\\.)+)"', hypothesis)[:5]))
         rule = concept.rule(maximum(chat)) if "rule v1" in chat.system + chat.user else None
         return {
+            **(self.effect(chat) if "effect" in chat.fields else {}),
             "label": concept.label(), "fires_on": concept.words(), "exceptions": None,
             "does_when_on": f"When on it {' and '.join(does)}." if does else None, "rule": hypothesis or rule,
         }  # fmt: skip
+
+    def effect(self, chat: Chat) -> dict[str, Any]:
+        """What the measurements show; nothing where none are shown."""
+        told = chat.sections.get("MEASURED", "")
+        if not told:
+            return {"effect": None, "raises": [], "lowers": []}
+        sides = {
+            name: re.findall(r'"((?:[^"\\]|\\.)+)" [+-]', "".join(re.findall(rf"^{word} in all texts.*$", told, re.M)))
+            for name, word in (("raises", "raised"), ("lowers", "lowered"))
+        }
+        now, later = ([*map(float, re.findall(r"by (\d\S*)", told)), 0.0, 0.0])[:2]
+        kind = "varies" if now >= 0.001 else "later" if later >= 0.001 else "nothing"
+        return {"effect": "changes" if any(sides.values()) else kind, **sides}
 
     def seen(self, chat: Chat, texts: Sequence[Text]) -> Concept:
         """What some of the marked texts have in common."""
@@ -136,6 +152,13 @@ class Competent:
             return max((place.level for place in found), default=0)
         right = sum(any(p.start < b and p.end > a for p in found) for a, b in text.spans)
         return round(STRONG * right / len(text.spans))
+
+    def steered(self, chat: Chat) -> int:
+        """The set in which the tokens that the description quotes stand most often."""
+        quoted = [q.strip() for q in re.findall(r"“([^”]+)”", chat.sections.get("DESCRIPTION", "")) if q.strip()]
+        sets = re.findall(r"^SET \d+\n((?:- .*\n?)*)", chat.user, re.MULTILINE)
+        counts = [sum(one.count(quote) for quote in quoted) for one in sets]
+        return 1 + max(range(len(counts)), key=lambda i: counts[i])
 
     def rating(self, chat: Chat, text: Text) -> int:
         """2 for a clear case, 1 for a weak one."""

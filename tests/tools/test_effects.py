@@ -21,9 +21,9 @@ from tools.effects import (
     off_values,
     random_effects,
     rank_auc,
-    write_site,
 )
 from tools.interventions import Beginnings, Where, add, prefill, run, set_unit
+from tools.steering.controls import matched_controls
 from tools.subject import Subject, load_subject
 from tools.types import FloatArray, IntArray, Sample, Site, UnitId
 
@@ -147,10 +147,9 @@ def test_a_random_write_is_a_whole_run_with_that_vector_in_the_units_place(case:
     tokens = Tokens(np.array([3, 17]), np.array([1.0, -1.0], np.float32))
     found = random_effects(subject, HEAD, places(), tokens, off=off, moved=moved, controls=29, seed=seed)
     assert found.shift.shape == found.kl.shape == found.rank.shape == (29, 4)
-    site = write_site(subject, HEAD)
-    drawn = np.random.default_rng(seed).standard_normal((29, subject.sites.width(site))).astype(np.float32)
+    drawn = matched_controls(subject, HEAD, 29, seed)
     for control in (0, 28):
-        direction = torch.from_numpy(drawn[control] / np.linalg.norm(drawn[control]))
+        site, direction = drawn[control].site, drawn[control].vector
         for row, position in enumerate(POSITIONS):
             where = Where(positions=position)
             without = set_unit(subject, HEAD, float(off[row]), where)

@@ -25,9 +25,11 @@ from tools.errors import NeuroglossError
 from tools.hooking.edits import Edit
 from tools.hooking.where import Where
 from tools.interventions import Beginnings, Prefix, add, edit_unit, prefill, run
+from tools.steering.controls import matched_controls, push_site
 from tools.subject import Subject
 from tools.types import FloatArray, IntArray, Site, UnitId
-from tools.units import check_unit, group_site
+from tools.units import check_unit
+from tools.write_site import write_site
 
 #: Tokens after a place whose predictions are compared too.
 FOLLOWING = 4
@@ -88,15 +90,6 @@ class RandomEffects:
     kl: FloatArray
 
 
-def write_site(subject: Subject, unit: UnitId) -> Site:
-    """Where what a unit writes is added: of a neuron or head what its MLP or attention puts out."""
-    if unit.kind == "sae":
-        return subject.dictionaries[unit.where].site_out
-    site = group_site(subject, unit.group)
-    outside = {"mlp_act": "mlp_out", "head_z": "attn_out"}.get(site.kind, site.kind)
-    return Site(site.layer, outside if outside in subject.plan(site.layer).taps else "resid_post")
-
-
 def not_measurable(subject: Subject, unit: UnitId) -> str | None:
     """Why a unit's effect on the output cannot be measured in this subject; None where it can."""
     check_unit(subject, unit)
@@ -106,6 +99,7 @@ def not_measurable(subject: Subject, unit: UnitId) -> str | None:
         return f"'{subject.name}' has no language model head and so no logits"
     try:
         edit_unit(subject, unit, lambda now: now)
+        push_site(subject, unit)
         prefill(subject, [[0]])
     except NeuroglossError as error:
         return str(error).rstrip(".")
@@ -222,10 +216,9 @@ def random_effects(
     site, m = write_site(subject, unit), len(places)
     prefix = (beginnings or Beginnings(subject)).of(places.texts, places.positions.tolist())
     ids, _ = _last(places, 0)
-    directions = np.random.default_rng(seed).standard_normal((controls, subject.sites.width(site))).astype(np.float32)
-    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     # The first 'direction' is none: the unit is off, and nothing stands in its place.
-    vectors = np.concatenate([np.zeros_like(directions[:1]), directions])
+    drawn = [control.vector.cpu().numpy() for control in matched_controls(subject, unit, controls, seed)]
+    vectors = np.stack([np.zeros(len(drawn[0]), dtype=np.float32), *drawn])
     size = max(1, min(_ROWS, _LOGITS // subject.vocabulary) // m)
     baseline: Tensor | None = None
     found: dict[str, list[FloatArray]] = {"shift": [], "rank": [], "kl": []}

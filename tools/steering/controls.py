@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from tools.effects import write_site
 from tools.errors import InterventionError
 from tools.hooking.attention import INSIDE
 from tools.hooking.edits import Edit, Selection
@@ -20,6 +19,7 @@ from tools.interventions import Where
 from tools.subject import Subject
 from tools.types import Site, UnitId
 from tools.units import check_unit
+from tools.write_site import write_site
 
 
 @dataclass(frozen=True)

@@ -219,13 +219,18 @@ def test_only_output_centric_ones_take_the_model_s_word_on_what_a_unit_does(
 ) -> None:
     says.answer["does_when_on"] = "Makes it purr."
     evidence = evidence_of(cat, promotion=PROMOTION)
-    weights = "When on, raises “ meow”, “ purr”; lowers “ bark” (read from the weights, untested)."
+    weights = "By its weights it would raise “ meow”, “ purr” and lower “ bark”. Not measured: nobody tried."
     assert explain("quantiles", kit, evidence)[0].output_half == weights
     for name in ("output", "input-output"):
-        assert explain(name, kit, evidence)[0].output_half == "Makes it purr."
+        (found,) = explain(name, kit, evidence)
+        assert found.output_half == "Makes it purr."
+        assert found.details["output"]["kind"] == "untested"
+        assert "names no tokens" in found.details["output"]["reason"]
     says.answer["does_when_on"] = None
     assert explain("output", kit, evidence)[0].output_half == weights
-    assert explain("quantiles", kit, evidence_of(cat))[0].output_half is None
+    assert explain("quantiles", kit, evidence_of(cat))[0].output_half == (
+        "What it does was not measured: nobody tried."
+    )
 
 
 def test_what_a_unit_raises_and_lowers_turns_round_on_the_negative_tail(
@@ -335,14 +340,14 @@ def test_prompts_keep_within_their_budget_of_tokens(kit: LlmKit, obliging: Any, 
 
 @pytest.mark.parametrize("name", [name for name in Prompts.names() if name.startswith("explain-")])
 def test_the_rules_of_prompts_parse_and_their_answers_have_the_form(name: str) -> None:
-    from explainers.prompted.forms import Described, DescribedConcepts
+    from explainers.prompted.forms import DescribedConcepts, DescribedEffect
 
     system = Prompts().get(name).system
     answers = [json.loads(line) for line in system.split("\n") if line.startswith('{"')]
     assert answers
     described = [
         one for answer in answers
-        for one in (DescribedConcepts(**answer).concepts if "concepts" in answer else [Described(**answer)])
+        for one in (DescribedConcepts(**answer).concepts if "concepts" in answer else [DescribedEffect(**answer)])
     ]  # fmt: skip
     for one in described:
         if one.rule is not None:
