@@ -21,9 +21,12 @@ from agent.spec import CampaignSpec
 from agent.state import Json
 from agent.triage import Tail
 from explainers.llm.kit import LlmKit
+from explainers.output.claim import NOTABLE
 from explainers.types import Evidence, Explainer
+from tools.effects import Measured, measure_output
 from tools.heads import Edge, EdgeProfile, edge_profiles, top_edges
 from tools.index import ActivationIndex, SplitView
+from tools.interventions import Beginnings
 from tools.lenses import HeadWrite, Promotion, head_writes, write_lens
 from tools.subject import Subject
 from tools.types import Split, UnitId
@@ -117,6 +120,8 @@ class Bench:
     """What a control is made of, to make it again; None for the units themselves."""
     kit: LlmKit | None = None
     """The campaign's language model."""
+    no_output_test: str | None = None
+    """Why what is investigated here has no output that could be tested; None where it has."""
     _once: Once = field(default_factory=Once)
 
     @classmethod
@@ -209,6 +214,32 @@ class Bench:
         sources = list(dict.fromkeys(contexts[edge.context][edge.key] for edge in edges))
         return HeadWrites(tuple(edges), tuple(head_writes(self.subject, unit, sources) or ()))
 
+    @property
+    def beginnings(self) -> Beginnings:
+        """Keys and values of open texts, for all units."""
+        return self._shared(("beginnings", "open"), lambda: Beginnings(self.subject, around=self.passes.paused))
+
+    @property
+    def sealed_beginnings(self) -> Beginnings:
+        """Those of sealed texts. They are nobody's but the tests'."""
+        return self._shared(("beginnings", "sealed"), lambda: Beginnings(self.subject))
+
+    def output(self, unit: UnitId, polarity: str, threshold: float) -> Measured | str:
+        """What turning a unit off does to the output, on the explore split; in words why it was not measured."""
+        if self.spec.output == "off":
+            return "this campaign tests no output halves (output: off)"
+        statistics = self.explore.statistics(unit)
+        return measure_output(
+            self.explore, self.subject, unit,
+            sign=1.0 if polarity == "+" else -1.0,
+            threshold=threshold,
+            strongest=statistics.maximum if polarity == "+" else -statistics.minimum,
+            least=NOTABLE,
+            seed=self.seed(unit, f"output {polarity}"),
+            common_seed=self.spec.seed,
+            beginnings=self.beginnings,
+        )  # fmt: skip
+
     def promotion(self, unit: UnitId) -> Promotion | None:
         """Tokens that the unit's write promotes and suppresses when its activation is positive.
 
@@ -250,5 +281,6 @@ class Bench:
             seed=self.seed(unit, f"explain {polarity}"),
             edges=self.edges(unit),
             promotion=self.promotion(unit),
+            output=self.output(unit, polarity, threshold),
             others=tuple(self.null_units(unit)),
         )

@@ -152,16 +152,19 @@ class Cast:
             control.direction,
             ShownSubject(self._subject, unit=control.of, part=direction),
             {"seed": control.seed, "site": str(direction.site), "length": length},
+            "a control: a random direction writes nothing of its own",
         )
 
     def _constant_bench(self, control: Control) -> ControlBench:
         statistics = self._bench.explore.statistics(control.of)
         level = float(max(abs(statistics.maximum), abs(statistics.minimum))) or 1.0
         shown = ShownSubject(self._subject, unit=control.of, part=level)
-        return self._one_unit(control, level, shown, {"level": level})
+        return self._one_unit(control, level, shown, {"level": level}, "a control: a constant does nothing by turns")
 
-    def _one_unit(self, control: Control, part: Part, subject: ShownSubject, provenance: Json) -> ControlBench:
-        """A bench at which `part` stands for the control's unit."""
+    def _one_unit(
+        self, control: Control, part: Part, subject: ShownSubject, provenance: Json, silent: str
+    ) -> ControlBench:
+        """A bench at which `part` stands for the control's unit; `silent` says why its output cannot be tested."""
         cast = {control.of: part}
         real = self._bench
         made: ControlBench = self._made(
@@ -171,6 +174,7 @@ class Cast:
             refine=ShownView(real.refine, cast),
             cast=cast,
             provenance=provenance,
+            no_output_test=silent,
         )
         return made
 

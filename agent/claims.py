@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from agent.plain import digest
+from explainers.output.claim import claim_in
 from explainers.predictors import MakesPredictors, predictor_of
 from explainers.types import Explainer, Explanation, Predictor
 from scorers.metrics import METRICS, Comparison, evaluate
@@ -22,8 +23,9 @@ def claim_digest(
     """By what a claim is known: a hash of all that it asserts and is tested on. Change any of it: another claim.
 
     Of the details, which say much about how a description was found, only those that are tested take part: a head's
-    roles, and all where the explainer makes predictions of them itself.
+    roles, what is said of the output, and all where the explainer makes predictions of them itself.
     """
+    output = claim_in(explanation.details)
     roles = [role["name"] for role in explanation.details.get("roles") or []]
     return digest(
         {
@@ -36,6 +38,7 @@ def claim_digest(
             "exceptions": explanation.exceptions,
             "rule": explanation.rule,
             "roles": roles,
+            "output": None if output is None else output.asserted,
             "details": explanation.details if isinstance(explainer, MakesPredictors) else None,
         }
     )

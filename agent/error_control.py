@@ -10,6 +10,8 @@ kind of unit and of like density when held against other units (pairing null, po
 one claim alone has too few draws to survive a correction. A pool in which not even the best could reach alpha says
 nothing and is left out. With e-values (e-BH) the second is not pooled: the verdict still asks it of each claim.
 
+Output halves are a family of their own (`agent.output_errors`).
+
 Controls are no part of any family. Their q-value is the least rate at which a real claim with evidence as strong as
 theirs is accepted, so that they pass by the same standard.
 """
@@ -21,12 +23,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agent.families import Test, family_q_values
+from agent.output_errors import output_decider, output_p_values, output_tests
+from agent.output_half import output_verdict
 from agent.results import scored_name
-from agent.sealed import verdict
+from agent.sealed import input_verdict
 from agent.state import Json
-from scorers.e_values import mixture_calibrator
 from scorers.edges import METRIC as EDGE_METRIC
-from scorers.error_rates import E_BH, q_values
+from scorers.error_rates import E_BH
 from scorers.permutation import density_strata, pooled_p_values
 from scorers.types import Score
 from scorers.verdict import Verdict
@@ -44,22 +48,6 @@ class Controlled:
     """By description id."""
 
 
-@dataclass(frozen=True)
-class _Test:
-    """One score of one claim in its family."""
-
-    claim: ClaimRow
-    score: Score
-    score_id: int
-
-    @property
-    def p_value(self) -> float | None:
-        if self.score.metric != EDGE_METRIC:
-            return self.score.p_value
-        # Against even attention, which is what the verdict asks; the other heads of a layer are too few to test with.
-        return next((null.p_value for null in self.score.nulls if null.name == "uniform"), None)
-
-
 def control_errors(claims: Sequence[ClaimRow], *, method: str, alpha: float) -> Controlled:
     """q-values and verdicts of a campaign's claims, from `store.campaign_evidence`.
 
@@ -74,7 +62,11 @@ def control_errors(claims: Sequence[ClaimRow], *, method: str, alpha: float) -> 
     for family in _families(claims, scores):
         tests, used = _p_values(family, method, alpha)
         p_values |= {test.score_id: p for test, p in zip(tests, used, strict=True)}
-        found |= _family_q_values(tests, used, method)
+        found |= family_q_values(tests, used, method)
+    halves = output_tests(claims, scores)
+    used = output_p_values(halves)
+    p_values |= {test.score_id: p for test, p in zip(halves, used, strict=True)}
+    found |= family_q_values(halves, used, method)
     verdicts = {
         claim.description_id: judged
         for claim in claims
@@ -113,14 +105,14 @@ def deciding(scores: Sequence[tuple[int, Score]]) -> tuple[int, Score] | None:
     return None
 
 
-def _families(claims: Sequence[ClaimRow], scores: Mapping[int, Sequence[tuple[int, Score]]]) -> list[list[_Test]]:
-    deciders: list[_Test] = []
-    others: dict[str, list[_Test]] = {}
+def _families(claims: Sequence[ClaimRow], scores: Mapping[int, Sequence[tuple[int, Score]]]) -> list[list[Test]]:
+    deciders: list[Test] = []
+    others: dict[str, list[Test]] = {}
     for claim in claims:
         own = scores.get(claim.description_id, [])
         first = deciding(own)
         for score_id, score in own:
-            test = _Test(claim, score, score_id)
+            test = Test(claim, score, score_id)
             if first is not None and score_id == first[0]:
                 deciders.append(test)
             elif score.headline:
@@ -128,33 +120,14 @@ def _families(claims: Sequence[ClaimRow], scores: Mapping[int, Sequence[tuple[in
     return [deciders, *others.values()]
 
 
-def _p_values(family: Sequence[_Test], method: str, alpha: float) -> tuple[list[_Test], list[float]]:
+def _p_values(family: Sequence[Test], method: str, alpha: float) -> tuple[list[Test], list[float]]:
     """Tests of a family that have a p-value, and the one that is used of each."""
     tests = [test for test in family if test.p_value is not None]
     own = [float(test.p_value or 0.0) for test in tests]
     return tests, own if method == E_BH else [max(pair) for pair in zip(own, _pooled(tests, alpha), strict=True)]
 
 
-def _family_q_values(tests: Sequence[_Test], p_values: Sequence[float], method: str) -> dict[int, float]:
-    e_values = [test.score.e_value for test in tests]
-    real = [i for i, test in enumerate(tests) if test.claim.control is None]
-    adjusted = q_values([p_values[i] for i in real], method, e_values=[e_values[i] for i in real])
-    found = {tests[i].score_id: q for i, q in zip(real, adjusted, strict=True) if q is not None}
-
-    def strength(i: int) -> float:
-        e = e_values[i]
-        if method != E_BH:
-            return -p_values[i]
-        return e if e is not None else float(mixture_calibrator(np.array([max(p_values[i], 1e-300)]))[0])
-
-    for i, test in enumerate(tests):
-        if test.claim.control is not None:
-            passed = [found[tests[j].score_id] for j in real if strength(j) <= strength(i)]
-            found[test.score_id] = min(passed, default=1.0 if real else p_values[i])
-    return found
-
-
-def _pooled(tests: Sequence[_Test], alpha: float) -> list[float]:
+def _pooled(tests: Sequence[Test], alpha: float) -> list[float]:
     """p-values against the pairing null, pooled over the real claims; 0 where it has nothing to say."""
     result = [0.0] * len(tests)
     nulls = [next((null for null in test.score.nulls if null.name == "pairing"), None) for test in tests]
@@ -192,21 +165,51 @@ def _judged(
     found: tuple[Mapping[int, float], Mapping[int, float]],
     alpha: float,
 ) -> Json | None:
-    """The verdict with q-values in place of p-values; None where there is nothing to judge again."""
+    """The verdicts with q-values in place of p-values; None where there is nothing to judge again."""
     old = claim.details.get("verdict")
+    if old is None:
+        return None
+    q_of, details = found[1], claim.details.get("explainer", {})
+    with_q = [replace(score, q_value=q_of.get(score_id)) for score_id, score in scores]
+    changed = {
+        **_judged_input(old, details, (scores, with_q), found, alpha),
+        **_judged_output(claim, old, (scores, with_q), found, alpha),
+    }
+    return {**old, **changed} if changed else None
+
+
+Scored = tuple[Sequence[tuple[int, Score]], Sequence[Score]]
+"""A claim's scores with their ids, and the same scores with their q-values."""
+
+
+def _judged_input(
+    old: Json, details: Json, scored: Scored, found: tuple[Mapping[int, float], Mapping[int, float]], alpha: float
+) -> Json:
+    scores, with_q = scored
     first = deciding(scores)
-    if old is None or first is None:
-        return None
     before = old.get("before", old["input"])
-    if before == Verdict.UNTESTED:
-        return None
-    p_values, by_score = found
-    with_q = [replace(score, q_value=by_score.get(score_id)) for score_id, score in scores]
-    new = verdict({"details": claim.details.get("explainer", {}), "output_half": None}, with_q, alpha)
-    p, own = p_values.get(first[0]), first[1].p_value
-    reasons = list(new["reasons"])
+    if first is None or before == Verdict.UNTESTED:
+        return {}
+    new = input_verdict(details, with_q, alpha)
+    p, own = found[0].get(first[0]), first[1].p_value
+    reasons = list(new.reasons)
     if p is not None and own is not None and p > max(own, alpha) and first[1].metric != EDGE_METRIC:
         reasons.append(f"descriptions of the campaign fit other units as well as it does its own (p = {p:.3g})")
     return {
-        **old, "input": new["input"], "reasons": reasons, "before": before, "p": p, "q": by_score.get(first[0]),
+        "input": str(new.verdict), "reasons": reasons, "before": before, "p": p, "q": found[1].get(first[0]),
+    }  # fmt: skip
+
+
+def _judged_output(
+    claim: ClaimRow, old: Json, scored: Scored, found: tuple[Mapping[int, float], Mapping[int, float]], alpha: float
+) -> Json:
+    scores, with_q = scored
+    first = output_decider(claim, scores)
+    before = old.get("output_before", old["output"])
+    if first is None or before == Verdict.UNTESTED:
+        return {}
+    new = output_verdict(claim.details.get("explainer", {}), with_q, alpha)
+    return {
+        "output": str(new.verdict), "output_reasons": list(new.reasons), "output_before": before,
+        "output_p": found[0].get(first[0]), "output_q": found[1].get(first[0]),
     }  # fmt: skip

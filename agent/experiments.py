@@ -13,7 +13,10 @@ from typing import Any
 from agent.bench import Bench
 from agent.plain import digest
 from agent.state import Json
+from explainers.output.claim import measured_basis, measured_claim
 from scorers.verdict import Verdict
+from tools.effects import Measured, Places
+from tools.index import SplitView
 from tools.types import UnitId
 
 
@@ -135,6 +138,47 @@ def _tool(report: Report) -> Json:
     }
 
 
+def measured_event(bench: Bench, measured: Measured) -> Json:
+    """What is reported of measuring a unit's effect on the output."""
+    return {
+        "places": places_told(bench.explore, measured.places),
+        "basis": measured_basis(measured),
+        "claim": measured_claim(measured).to_json(),
+        "kl": [float(f"{value:.5g}") for value in measured.effects.kl.tolist()],
+    }
+
+
+def places_told(view: SplitView, places: Places) -> list[Json]:
+    """Where a unit was turned off, for the record."""
+    return [
+        {"document": view.texts.document_id(document), "position": position, "activation": on}
+        for document, position, on in zip(
+            places.documents.tolist(), places.positions.tolist(), places.on.tolist(), strict=True
+        )
+    ]
+
+
+def _output_effects(report: Report) -> Json:
+    """The unit turned off where it is on, on explore, and set to several strengths."""
+    event = report.event
+    basis, claim = event["basis"], event["claim"]
+    arguments = {
+        "subject": report.bench.fingerprint, "split": "explore", "site": basis["site"], "off": basis["off"],
+        "intervention": "turn the unit off at each place; set it to several strengths",
+        "strengths": basis["doses"], "places": event["places"],
+    }  # fmt: skip
+    named = len(claim["raised"]) + len(claim["lowered"])
+    summary = (
+        f"turned off at {len(event['places'])} places: no logit changes by more than {basis['largest']:.2g} on "
+        f"average, the next prediction by {basis['kl']:.2g} nats; "
+        + (f"{named} tokens change in all texts alike" if named else claim["kind"])
+    )
+    data = {name: event[name] for name in ("basis", "claim", "kl")}
+    observation = {"summary": summary, "data": data, "hypothesis": None, "outcome": None}
+    return _row(report, "output effects", arguments, observation, report.seed)
+
+
 _KINDS: dict[str, Callable[[Report], Json]] = {
     "induction": _induction, "edit_check": _edit_check, "queries": _queries, "tool": _tool,
+    "output_effects": _output_effects,
 }  # fmt: skip

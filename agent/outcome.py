@@ -9,7 +9,7 @@ from typing import Any
 from scipy import stats
 
 from store.claim_rows import ClaimRow, ControlRow
-from store.records import CONTROLS
+from store.records import CONTROLS, OUTPUT_KINDS
 
 #: p-value from which on more controls were accepted than chance explains.
 LEVEL = 0.05
@@ -51,6 +51,32 @@ class ControlOutcome:
 
 
 @dataclass(frozen=True)
+class Halves:
+    """Output halves of one kind of claim."""
+
+    claims: int
+    """That were tested."""
+    accepted: int
+    """Of these, judged to be supported."""
+
+
+@dataclass(frozen=True)
+class OutputOutcome:
+    """How a campaign's output halves came out, controls left out."""
+
+    claims: int
+    """Descriptions that say something of the output that could be tested."""
+    accepted_before: int
+    accepted: int
+    expected_false: float
+    """Of the accepted ones, at most so many are false on average."""
+    kinds: Mapping[str, Halves]
+    """By kind of claim: tokens change, predictions vary, later ones change, nothing does."""
+    swapped: Halves
+    """What was said of one unit to change tokens, tested on another: it must not hold there."""
+
+
+@dataclass(frozen=True)
 class Outcome:
     """What closing a campaign brought out."""
 
@@ -68,6 +94,8 @@ class Outcome:
     """At most so many are false if false claims about units are accepted as often as claims about controls: the share
     of controls accepted times the number of claims, no more than were accepted."""
     controls: ControlOutcome
+    output: OutputOutcome
+    """Of the output halves; all counts above are of input halves."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -113,6 +141,35 @@ def outcome_of(
         expected_false=worst * len(accepted),
         expected_false_by_controls=None if fared.share is None else min(fared.share * len(real), float(len(accepted))),
         controls=fared,
+        output=_output(claims, verdicts, alpha),
+    )
+
+
+def _output(claims: Sequence[ClaimRow], verdicts: Mapping[int, Mapping[str, Any]], alpha: float) -> OutputOutcome:
+    def verdict(claim: ClaimRow) -> Mapping[str, Any]:
+        return verdicts.get(claim.description_id) or claim.details.get("verdict") or {}
+
+    def halves(own: Sequence[ClaimRow]) -> Halves:
+        return Halves(len(own), sum(verdict(claim).get("output") == "supported" for claim in own))
+
+    tested = [claim for claim in claims if claim.tested and verdict(claim).get("output") not in (None, "untested")]
+    real = [claim for claim in tested if claim.control is None]
+    accepted = [verdict(claim) for claim in real if verdict(claim).get("output") == "supported"]
+    worst = max((one.get("output_q") or alpha for one in accepted), default=0.0)
+    swapped = [claim for claim in tested if claim.control == "swapped" and claim.output_kind == "changes"]
+    return OutputOutcome(
+        claims=len(real),
+        accepted_before=sum(
+            verdict(claim).get("output_before", verdict(claim).get("output")) == "supported" for claim in real
+        ),
+        accepted=len(accepted),
+        expected_false=worst * len(accepted),
+        kinds={
+            kind: halves(own)
+            for kind in OUTPUT_KINDS
+            if (own := [claim for claim in real if claim.output_kind == kind])
+        },
+        swapped=halves(swapped),
     )
 
 

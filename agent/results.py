@@ -9,6 +9,7 @@ from agent.bench import Bench
 from agent.plain import digest, plain
 from agent.progress import UnitDone
 from agent.state import Json, State, hypothesis_key
+from explainers.output.claim import claim_in
 from store.records import (
     Cost,
     DescriptionRecord,
@@ -51,7 +52,7 @@ def result_of(state: State, bench: Bench, unit: UnitId, *, kept_as: str | None =
         unit=record,
         examples=examples,
         hypotheses=tuple(_hypotheses(state)),
-        experiments=tuple(_experiment(row) for row in state["experiments"]),
+        experiments=tuple(_experiment(row) for row in (*state["experiments"], *_sealed_tests(state))),
         descriptions=tuple(_descriptions(state)),
         cost=spent,
     )
@@ -159,10 +160,19 @@ def _experiment(row: Json) -> ExperimentRecord:
     return ExperimentRecord(**{**row, "observations": observations})
 
 
+def _sealed_tests(state: State) -> Iterator[Json]:
+    """Tests of output halves, each bearing on the rival that was asserted."""
+    for polarity, test in state["tests"].items():
+        row = test["experiment"]
+        if row is not None:
+            key = hypothesis_key(polarity, state["chosen"][polarity])
+            yield {**row, "observations": [{**one, "hypothesis": key} for one in row["observations"]]}
+
+
 def _descriptions(state: State) -> Iterator[DescriptionRecord]:
     tails = {tail["polarity"]: tail for tail in state["triage"]["tails"]}
     for polarity, claim in state["claims"].items():
-        verdict = state["verdicts"][polarity]
+        verdict, output = state["verdicts"][polarity], claim_in(claim["details"])
         chosen = state["chosen"][polarity]
         yield DescriptionRecord(
             polarity=polarity,
@@ -175,6 +185,7 @@ def _descriptions(state: State) -> Iterator[DescriptionRecord]:
             claim=claim["digest"],
             verdict_input=verdict["input"],
             verdict_output=verdict["output"],
+            output_kind=None if output is None else output.kind,
             hypothesis=hypothesis_key(polarity, chosen),
             scores=tuple(_score(row) for row in state["scores"][polarity]),
             details={
@@ -182,10 +193,20 @@ def _descriptions(state: State) -> Iterator[DescriptionRecord]:
                 "refine": state["marks"][polarity][chosen],
                 "tail": tails[polarity],
                 "verdict": verdict,
+                "output": _output(state["tests"][polarity]),
                 "scores": [_beside(row) for row in state["scores"][polarity]],
                 "cost": {name: int(state["cost"][name]) for name in ("tool_calls", "forward_passes")},
             },
         )
+
+
+def _output(test: Json) -> Json:
+    """The dose-response curve of the test on sealed text, or why there was none."""
+    row = test["experiment"]
+    if row is None:
+        return {"reason": test["reason"]}
+    found = row["observations"][0]["data"]["places"]
+    return {"doses": row["arguments"]["strengths"], "curve": found.get("curve")}
 
 
 def _score(row: Json) -> ScoreRecord:

@@ -10,6 +10,7 @@ import numpy as np
 
 from agent.bench import Bench
 from agent.desk import Desk
+from agent.output_half import output_verdict
 from agent.state import Json
 from agent.triage import Tail
 from explainers.llm.types import AnswerError
@@ -146,34 +147,41 @@ def edge_score(bench: Bench, unit: UnitId, edge: str, view: SplitView, *, seed: 
     )
 
 
-def verdict(claim: Json, scores: Sequence[Score], alpha: float) -> Json:
-    """What the scores say about each half of a claim: 'input', 'output' and the reasons.
+def verdict(claim: Json, scores: Sequence[Score], alpha: float, no_output: str | None = None) -> Json:
+    """What the scores say about each half of a claim: 'input', 'output' and the reasons of both.
+
+    Args:
+        claim: 'details' of the description.
+        scores: Of its test; with q-values once the campaign closes, which then decide in place of the p-values.
+        alpha: Level.
+        no_output: Why the output half was not tested, where it was not.
+    """
+    own = input_verdict(claim["details"], scores, alpha)
+    output = output_verdict(claim["details"], scores, alpha, no_output)
+    return {
+        "input": str(own.verdict),
+        "output": str(output.verdict),
+        "reasons": list(own.reasons),
+        "output_reasons": list(output.reasons),
+    }
+
+
+def input_verdict(details: Json, scores: Sequence[Score], alpha: float) -> Judgement:
+    """What the scores say about the input half.
 
     A head with a role claims first of all where it attends, so the edge test decides about its input half, and the
     rule's score stands beside it. Elsewhere the rule's score decides. A description that found no pattern asserts
-    nothing that could be tested. The output half rests on the unit's weights alone; no intervention has tested it.
-
-    Args:
-        claim: 'details' and 'output_half' of the description.
-        scores: Of its test; with q-values once the campaign closes, which then decide in place of the p-values.
-        alpha: Level.
+    nothing that could be tested.
     """
     # Beside words, their rule has the same metrics; it decides nothing.
     rule = judge([score for score in scores if score.headline], VerdictRule(alpha=alpha))
     edges = [judge_edges(one, alpha) for one in scores if one.metric == EDGE_METRIC]
     if edges:
-        judged = edges[0]
-        beside = [f"beside it, its rule is {rule.verdict}: {'; '.join(rule.reasons)}"]
-    elif claim["details"].get("literals") == 0:
-        judged, beside = Judgement(Verdict.UNTESTED, ("it found no pattern, so it asserts nothing to test",)), []
-    else:
-        judged, beside = rule, []
-    return {
-        "input": str(judged.verdict),
-        "output": str(Verdict.UNTESTED),
-        "reasons": [*judged.reasons, *beside],
-        "output_reason": "read off the weights; no intervention has tested it" if claim["output_half"] else None,
-    }
+        beside = f"beside it, its rule is {rule.verdict}: {'; '.join(rule.reasons)}"
+        return Judgement(edges[0].verdict, (*edges[0].reasons, beside))
+    if details.get("literals") == 0:
+        return Judgement(Verdict.UNTESTED, ("it found no pattern, so it asserts nothing to test",))
+    return rule
 
 
 def judge_edges(score: Score, alpha: float) -> Judgement:

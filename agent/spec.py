@@ -26,7 +26,7 @@ _NOT_HASHED = {"name", "workers", "budget", "device", "batch_tokens", "max_failu
 #: still found by theirs.
 BEFORE: dict[str, Any] = {
     "scorer": "simulation", "scoring": "fixed", "controls": 0.0, "error_method": "bh", "llm": None, "stages": [],
-    "diagnostics": [],
+    "diagnostics": [], "output": "off",
 }  # fmt: skip
 #: The explainer that an endpoint given in an explainer's place stands for.
 LLM_EXPLAINER = "quantiles"
@@ -123,6 +123,9 @@ class CampaignSpec(Settings):
     scoring: Literal["fixed", "sequential"] = "fixed"
     """`fixed` looks at the whole sealed sample. `sequential` looks at it in batches and stops as soon as it is decided
     for or against the description, with an error rate that holds however often it looks."""
+    output: Literal["tested", "off"] = "tested"
+    """`tested`: what a unit does when on is measured, claimed, and tested on sealed text by intervention. `off` spares
+    the forward passes, and output halves stay untested."""
     controls: float = Field(default=0.1, ge=0, le=1)
     """Blind controls that must fail, as a share of the units: at least one of each kind that applies, hidden among the
     units until the campaign closes. 0 turns them off."""

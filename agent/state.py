@@ -30,6 +30,8 @@ class State(TypedDict, total=False):
     """By polarity: what is asserted, with the digest that it is known by."""
     scores: dict[str, list[Json]]
     """By polarity: scores on sealed examples."""
+    tests: dict[str, Json]
+    """By polarity: the 'experiment' on the output half that was done on sealed text, or the 'reason' for none."""
     verdicts: dict[str, Json]
     """By polarity: 'input' and 'output', and why."""
     cost: Annotated[dict[str, float], add_costs]

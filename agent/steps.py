@@ -10,14 +10,21 @@ from dataclasses import asdict
 
 from agent.claims import best_rival, claim_digest, rank_rivals
 from agent.desk import Desk
-from agent.experiments import Report, experiment_of
+from agent.experiments import Report, experiment_of, measured_event
 from agent.ledger import Ledger
+from agent.output_half import test_output
 from agent.plain import plain
 from agent.sealed import score, verdict
 from agent.state import Json, State, hypothesis_key
 from agent.triage import Tail, triage
+from explainers.output.attach import with_claim
+from explainers.output.claim import claim_in
 from explainers.types import Explanation
 from scorers.types import Score
+from tools.effects import Measured
+
+#: Why a description is not tested at all: it was swapped to a unit without the tail that it is about.
+NO_SUCH_TAIL = "the unit that it is tested on has no such tail"
 
 
 def tails_of(state: State) -> list[Tail]:
@@ -59,7 +66,10 @@ def propose_step(state: State, desk: Desk, ledger: Ledger) -> State:
         before = len(ledger.events)
         evidence = desk.bench.evidence(desk.unit, tail.polarity, tail.threshold)
         with desk.charged(tail.polarity, desk.bench.explainer.name):
-            found = desk.bench.explainer.explain(evidence, ledger)
+            found = [with_claim(rival, evidence) for rival in desk.bench.explainer.explain(evidence, ledger)]
+        if isinstance(evidence.output, Measured):
+            ledger.count()
+            ledger.event("output_effects", measured_event(desk.bench, evidence.output))
         rivals[tail.polarity] = [plain(asdict(rival)) for rival in found]
         events[tail.polarity] = ledger.events[before:]
     return {"rivals": rivals, "events": events}
@@ -110,17 +120,24 @@ def write_step(state: State, desk: Desk, ledger: Ledger) -> State:
 
 
 def score_step(state: State, desk: Desk, ledger: Ledger) -> State:
-    """Tests each claim on the sealed score split, which is opened for that claim alone."""
+    """Tests both halves of each claim on the sealed score split, which is opened for that claim alone."""
     scores: dict[str, list[Json]] = {}
+    tests: dict[str, Json] = {}
     for tail in tails_of(state):
         claim = state["claims"][tail.polarity]
         explanation = explanations_of(state, tail.polarity)[state["chosen"][tail.polarity]]
         view = desk.open_sealed(claim["digest"], tail.polarity)
         ledger.count()
         tested = desk.bench.scored(desk.unit, tail)
-        found = [] if tested is None else score(desk, *tested, explanation, view, described=tail)
-        scores[tail.polarity] = [one.to_json() for one in found]
-    return {"scores": plain(scores)}
+        if tested is None:
+            scores[tail.polarity], tests[tail.polarity] = [], {"experiment": None, "reason": NO_SUCH_TAIL}
+            continue
+        found = score(desk, *tested, explanation, view, described=tail)
+        output = test_output(desk.bench, *tested, claim_in(explanation.details), view)
+        ledger.count(len(output.scores) > 0)
+        scores[tail.polarity] = [one.to_json() for one in (*found, *output.scores)]
+        tests[tail.polarity] = {"experiment": output.experiment, "reason": output.reason}
+    return {"scores": plain(scores), "tests": plain(tests)}
 
 
 def verdict_step(state: State, desk: Desk, ledger: Ledger) -> State:
@@ -132,6 +149,7 @@ def verdict_step(state: State, desk: Desk, ledger: Ledger) -> State:
                     state["claims"][tail.polarity],
                     [Score.from_json(row) for row in state["scores"][tail.polarity]],
                     desk.bench.spec.alpha,
+                    state["tests"][tail.polarity]["reason"],
                 )
             )
             for tail in tails_of(state)

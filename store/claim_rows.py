@@ -57,6 +57,8 @@ class ClaimRow:
     """'triage' for a unit (or control) that was recognised as dead, dense or a duplicate and not investigated."""
     verdict_input: str
     verdict_output: str
+    output_kind: str | None
+    """What the output half claims; None where it is words alone."""
     density: float | None
     """Share of explore tokens on which the described tail is active."""
     scores: Mapping[str, ClaimScore]

@@ -32,7 +32,7 @@ def close_campaign(
         campaign_id: the campaign.
         q_values: score id → q-value.
         verdicts: description id → what becomes of `details['verdict']`; its 'input' becomes the verdict of the
-            description and of the hypothesis that it asserts.
+            description and of the hypothesis that it asserts, its 'output' that of the description's output half.
         outcome: of the campaign; kept with it.
 
     Raises:
@@ -67,9 +67,10 @@ def _judge(session: Session, campaign_id: int, description_id: int, verdict: Map
     row = session.get(schema.Description, description_id)
     if row is None or row.campaign_id != campaign_id:
         raise StoreError(f"Description {description_id} is not one of the campaign's.")
-    if verdict["input"] not in VERDICTS:
-        raise StoreError(f"A verdict is one of {', '.join(VERDICTS)}, not '{verdict['input']}'.")
-    row.verdict_input = verdict["input"]
+    for half in ("input", "output"):
+        if verdict[half] not in VERDICTS:
+            raise StoreError(f"A verdict is one of {', '.join(VERDICTS)}, not '{verdict[half]}'.")
+    row.verdict_input, row.verdict_output = verdict["input"], verdict["output"]
     row.details = {**row.details, "verdict": dict(verdict)}
     if row.hypothesis_id is not None:
         session.get_one(schema.Hypothesis, row.hypothesis_id).status = verdict["input"]

@@ -17,6 +17,9 @@ Json = Mapping[str, Any]
 
 POLARITIES = ("+", "-")
 VERDICTS = ("supported", "refuted", "inconclusive", "untested")
+#: What an output half claims: that tokens change, that predictions change, that later ones do, that nothing does; or no
+#: claim.
+OUTPUT_KINDS = ("changes", "varies", "later", "nothing", "untested")
 INVESTIGATION_STATUSES = ("pending", "leased", "done", "failed", "skipped")
 UNIT_STATES = ("alive", "dead", "dense", "duplicate")
 EXPERIMENT_STATUSES = ("done", "failed")
@@ -264,6 +267,8 @@ class DescriptionRecord:
     rule: str | None = None
     verdict_input: str = "untested"
     verdict_output: str = "untested"
+    output_kind: str | None = None
+    """What the output half claims, one of `OUTPUT_KINDS`; None where it is words alone."""
     rank: int = 1
     """1 for the best description of this polarity; others are non-equivalent runners-up or further concepts."""
     version: int = 1
@@ -277,6 +282,8 @@ class DescriptionRecord:
         _check("the polarity of a description", self.polarity, POLARITIES)
         _check("the input verdict of a description", self.verdict_input, VERDICTS)
         _check("the output verdict of a description", self.verdict_output, VERDICTS)
+        if self.output_kind is not None:
+            _check("the output claim of a description", self.output_kind, OUTPUT_KINDS)
 
 
 @dataclass(frozen=True)

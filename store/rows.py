@@ -57,6 +57,8 @@ class KindSummary:
     descriptions: int
     verdicts_input: dict[str, int]
     verdicts_output: dict[str, int]
+    effects: dict[str, int]
+    """Supported output halves by what they claim: that tokens change, …, that nothing does."""
     median_f1: float | None
     """Of the headline scores on the score split; of the best description where a tail has several."""
     median_average_precision: float | None
@@ -137,6 +139,8 @@ class DescribedRow:
     explainer: str
     verdict_input: str
     verdict_output: str
+    output_kind: str | None
+    """What the output half claims: 'changes', 'varies', 'later', 'nothing', 'untested'; None: words alone."""
     f1: float | None
     f1_low: float | None
     f1_high: float | None
@@ -224,6 +228,8 @@ class DescriptionPage:
     claim: str
     verdict_input: str
     verdict_output: str
+    output_kind: str | None
+    """What the output half claims: 'changes', 'varies', 'later', 'nothing', 'untested'; None: words alone."""
     hypothesis: str | None
     """Key of the hypothesis it came from."""
     details: Json

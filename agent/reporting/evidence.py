@@ -23,6 +23,11 @@ class Claim:
     label: str
     verdict: str
     """On the input half."""
+    verdict_output: str = "untested"
+    output_kind: str | None = None
+    """What the output half claims."""
+    output_reason: str | None = None
+    """Why the verdict on it is what it is."""
     before: str | None = None
     """The verdict before error control over the campaign; None while it is open, or where it had nothing to say."""
     tested: bool = True

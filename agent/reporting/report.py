@@ -12,6 +12,7 @@ from agent.reporting.checks import Check, State
 from agent.reporting.errors import ErrorEstimates, error_estimates
 from agent.reporting.evidence import COSTS, Claim, Evidence, Head
 from agent.reporting.llm import LlmUse, llm_use
+from agent.reporting.output import OutputUse, output_use
 from agent.reporting.sections import (
     AgainstControls,
     Calibration,
@@ -60,6 +61,8 @@ class CampaignReport:
     counts: Counts
     checks: list[Check]
     scores: AgainstControls
+    output: OutputUse | None
+    """None where no description claims anything of the output that could be tested."""
     errors: ErrorEstimates
     calibration: Calibration
     cost: Costs
@@ -113,6 +116,7 @@ def build_report(evidence: Evidence) -> CampaignReport:
         ),
         checks=done,
         scores=scores,
+        output=output_use(evidence.claims),
         errors=errors,
         calibration=calibrated,
         cost=spent,

@@ -135,6 +135,7 @@ def _campaign(row: Any) -> CampaignRow:
 
 def _summary(jobs: Sequence[tuple[str, str]], rows: Sequence[DescribedRow], least_f1: float) -> KindSummary:
     statuses = Counter(status for status, _ in jobs)
+    effects = Counter(row.output_kind or "" for row in rows if row.verdict_output == "supported")
     good = {
         (row.fingerprint, row.unit)
         for row in rows
@@ -147,6 +148,7 @@ def _summary(jobs: Sequence[tuple[str, str]], rows: Sequence[DescribedRow], leas
         descriptions=len(rows),
         verdicts_input=dict(sorted(Counter(row.verdict_input for row in rows).items())),
         verdicts_output=dict(sorted(Counter(row.verdict_output for row in rows).items())),
+        effects=dict(sorted(effects.items())),
         median_f1=_median(row.f1 for row in rows),
         median_average_precision=_median(row.average_precision for row in rows),
         median_pearson=_median(row.pearson for row in rows),

@@ -50,6 +50,8 @@ def best_descriptions(
     dictionary: str | None = None,
     explainer: str | None = None,
     verdict: str | None = None,
+    verdict_output: str | None = None,
+    output_kind: str | None = None,
     min_f1: float | None = None,
     controls: bool = False,
     order: str = "support",
@@ -70,6 +72,8 @@ def best_descriptions(
         dictionary: name of the dictionary that the latents belong to.
         explainer: who wrote the description.
         verdict: verdict on the input half.
+        verdict_output: verdict on the output half.
+        output_kind: what the output half claims, one of `store.records.OUTPUT_KINDS`.
         min_f1: least headline F1 on the score split.
         controls: with the blind controls (kind 'control') among them.
         order: one of `ORDERS`.
@@ -92,7 +96,11 @@ def best_descriptions(
         within = within.where(sa.or_(v.subject == subject, v.fingerprint == subject))
     ranked = within.subquery()
     best = sa.select(ranked).where(ranked.c.place == 1)
-    for name, wanted in (("kind", kind), ("layer", layer), ("dictionary", dictionary), ("verdict_input", verdict)):
+    filters = {
+        "kind": kind, "layer": layer, "dictionary": dictionary, "verdict_input": verdict,
+        "verdict_output": verdict_output, "output_kind": output_kind,
+    }  # fmt: skip
+    for name, wanted in filters.items():
         if wanted is not None:
             best = best.where(ranked.c[name] == wanted)
     if min_f1 is not None:

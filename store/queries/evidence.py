@@ -110,6 +110,7 @@ def _claim(
         explainer=row.explainer,
         verdict_input=row.verdict_input,
         verdict_output=row.verdict_output,
+        output_kind=row.output_kind,
         density=tail.get("density", unit.density),
         scores=scores,
         refine_f1=(details.get("refine") or {}).get("f1"),

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.orm import Mapped, mapped_column
 
-from store.records import EXPERIMENT_STATUSES, POLARITIES, VERDICTS
+from store.records import EXPERIMENT_STATUSES, OUTPUT_KINDS, POLARITIES, VERDICTS
 from store.schema.base import Base, Created, Key, one_of
 
 
@@ -74,6 +74,7 @@ class Description(Base):
         one_of("polarity", POLARITIES),
         one_of("verdict_input", VERDICTS),
         one_of("verdict_output", VERDICTS),
+        one_of("output_kind", OUTPUT_KINDS),
     )
 
     id: Mapped[Key]
@@ -94,6 +95,7 @@ class Description(Base):
     claim: Mapped[str]
     verdict_input: Mapped[str] = mapped_column(index=True)
     verdict_output: Mapped[str] = mapped_column(index=True)
+    output_kind: Mapped[str | None] = mapped_column(index=True)
     details: Mapped[dict[str, Any]]
     created_at: Mapped[Created]
 

@@ -12,7 +12,8 @@ _METADATA = sa.MetaData()
 def _described(name: str, *more: sa.Column[int]) -> sa.Table:
     texts = (
         "subject", "fingerprint", "campaign", "unit", "kind", "dictionary", "state", "polarity", "label", "input_half",
-        "output_half", "exceptions", "rule", "explainer", "verdict_input", "verdict_output", "control", "control_of",
+        "output_half", "exceptions", "rule", "explainer", "verdict_input", "verdict_output", "output_kind", "control",
+        "control_of",
     )  # fmt: skip
     numbers = (
         "description_id", "subject_id", "campaign_id", "investigation_id", "unit_id", "layer", "unit_index", "rank",

@@ -64,6 +64,7 @@ def claim(
         description_id=number, investigation_id=number, unit=f"control:x:{number}" if control else f"{kind}:1:{number}",
         group=f"{kind}:1", kind=kind, polarity="+", control=control, control_of=f"{kind}:1:0" if control else None,
         label="l", input_half="i", rule="r", explainer="pattern", verdict_input=verdict, verdict_output="untested",
+        output_kind=None,
         density=density, scores=rows, refine_f1=0.9, status="done", reason=None, seconds=1.0, tool_calls=1,
         forward_passes=1, tokens=0, details=details,
     )  # fmt: skip

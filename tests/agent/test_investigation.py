@@ -90,7 +90,7 @@ def test_steps_run_alone_one_after_the_other(bench: Bench, desk: Callable[..., D
     assert calls["score"] >= 1
     assert set(state) == {
         "cost", "triage", "profile", "rivals", "events", "experiments", "marks", "chosen", "claims", "scores",
-        "verdicts",
+        "tests", "verdicts",
     }  # fmt: skip
 
 
