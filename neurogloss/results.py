@@ -20,6 +20,8 @@ def described_units(
     kind: str | None = None,
     layer: int | None = None,
     verdict: str | None = None,
+    verdict_output: str | None = None,
+    does: str | None = None,
     min_f1: float | None = None,
     order: str = "support",
     limit: int | None = None,
@@ -34,6 +36,8 @@ def described_units(
         kind: 'mlp', 'head', 'sae' or 'dir'.
         layer: Layer of the unit's site.
         verdict: Verdict on the input half: 'supported', 'refuted', 'inconclusive' or 'untested'.
+        verdict_output: Verdict on the output half.
+        does: What the output half claims: 'changes', 'varies', 'later', 'nothing' or 'untested'.
         min_f1: Least importance-weighted F1 on sealed text.
         order: 'support', 'f1', 'density', 'newest' or 'unit'.
         limit: How many; None for all.
@@ -45,8 +49,8 @@ def described_units(
         store.get_campaign(database, campaign)  # says which there are, when this is none of them
     every = pattern.strip() == "*"
     rows = best_descriptions(
-        database, campaign=campaign, subject=subject, kind=kind, layer=layer, verdict=verdict, min_f1=min_f1,
-        order=order, limit=limit if every else None,
+        database, campaign=campaign, subject=subject, kind=kind, layer=layer, verdict=verdict,
+        verdict_output=verdict_output, output_kind=does, min_f1=min_f1, order=order, limit=limit if every else None,
     )  # fmt: skip
     if every:
         return rows
@@ -82,6 +86,8 @@ class Results:
         kind: str | None = None,
         layer: int | None = None,
         verdict: str | None = None,
+        verdict_output: str | None = None,
+        does: str | None = None,
         min_f1: float | None = None,
         order: str = "support",
         limit: int | None = None,
@@ -89,7 +95,7 @@ class Results:
         """Units with their best descriptions; see `described_units`."""
         return described_units(
             self.database, pattern, campaign=campaign, subject=subject, kind=kind, layer=layer, verdict=verdict,
-            min_f1=min_f1, order=order, limit=limit,
+            verdict_output=verdict_output, does=does, min_f1=min_f1, order=order, limit=limit,
         )  # fmt: skip
 
     def unit(self, unit: str, *, subject: str | None = None, campaign: str | None = None) -> UnitPage:

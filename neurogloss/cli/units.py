@@ -31,11 +31,21 @@ class Kind(enum.StrEnum):
 
 
 class Verdict(enum.StrEnum):
-    """Verdicts on the input half."""
+    """Verdicts on a half."""
 
     SUPPORTED = "supported"
     REFUTED = "refuted"
     INCONCLUSIVE = "inconclusive"
+    UNTESTED = "untested"
+
+
+class Does(enum.StrEnum):
+    """What an output half claims."""
+
+    CHANGES = "changes"
+    VARIES = "varies"
+    LATER = "later"
+    NOTHING = "nothing"
     UNTESTED = "untested"
 
 
@@ -74,6 +84,10 @@ def units(
     kind: Annotated[Kind | None, typer.Option(help="Units of one kind.")] = None,
     layer: Annotated[int | None, typer.Option(min=0, help="Units of one layer.")] = None,
     verdict: Annotated[Verdict | None, typer.Option(help="By the verdict on what a unit fires on.")] = None,
+    verdict_output: Annotated[Verdict | None, typer.Option(help="By the verdict on what a unit does.")] = None,
+    does: Annotated[
+        Does | None, typer.Option(help="By what is said of its effect: tokens change, nothing does, …")
+    ] = None,
     min_f1: Annotated[float | None, typer.Option("--min-f1", min=0, max=1, help="Least F1 on sealed text.")] = None,
     state: Annotated[
         State | None, typer.Option(help="Units that triage found to be so, described or not; no other filter.")
@@ -92,6 +106,7 @@ def units(
       neurogloss units
       neurogloss units 'mlp:2:*' --min-f1 0.5 --sort f1
       neurogloss units --campaign demo --verdict refuted --json
+      neurogloss units --does nothing --verdict-output supported
       neurogloss units --state dead
     """
     from neurogloss.results import described_units
@@ -99,7 +114,7 @@ def units(
 
     with call.database() as database:
         if state is not None:
-            if any(value is not None for value in (campaign, kind, layer, verdict, min_f1)):
+            if any(value is not None for value in (campaign, kind, layer, verdict, verdict_output, does, min_f1)):
                 raise UsageError(
                     "--state goes with PATTERN, --subject and --limit only: it lists units by triage alone."
                 )
@@ -109,8 +124,9 @@ def units(
             return
         rows = described_units(
             database, pattern, campaign=campaign, subject=subject, kind=None if kind is None else kind.value,
-            layer=layer, verdict=None if verdict is None else verdict.value, min_f1=min_f1, order=sort.value,
-            limit=limit,
+            layer=layer, verdict=None if verdict is None else verdict.value,
+            verdict_output=None if verdict_output is None else verdict_output.value,
+            does=None if does is None else does.value, min_f1=min_f1, order=sort.value, limit=limit,
         )  # fmt: skip
     if rows:
         more = f"Shown: the first {limit}; --limit shows more. " if len(rows) == limit else ""

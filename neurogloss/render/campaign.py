@@ -14,6 +14,7 @@ from rich.text import Text
 
 from neurogloss.render.controls import controls_lines
 from neurogloss.render.described import described_table
+from neurogloss.render.output import effects_table, output_outcome_lines
 from neurogloss.render.tables import bullet_lines, facts, simple_table
 from neurogloss.render.text import VERDICTS, clean, count, duration, fit, money, score, share
 
@@ -60,9 +61,12 @@ def campaign_page(
         ("used", _used(row, summary.budget)),
     )
     parts: list[RenderableType] = [title, Rule(style="dim", characters="─"), about, Text(), _kinds(summary)]
+    effects = effects_table(_rows(summary))
+    parts += [Text(), effects] if effects is not None else []
     notes = _notes(summary.total, summary.well_described_f1)
     parts += [Padding(notes, (1, 0, 0, 0))] if notes.plain else []
     parts += controls_lines(summary.outcome)
+    parts += output_outcome_lines(summary.outcome)
     if summary.failures:
         parts += [Text(), *_failures(summary)]
     if best:
@@ -96,6 +100,12 @@ def _used(row: CampaignRow, budget: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def _rows(summary: CampaignSummary) -> list[tuple[str, KindSummary]]:
+    """Each kind of unit with what came of it, and all together where there are several."""
+    rows = [(_KINDS.get(kind, kind), one) for kind, one in summary.kinds.items()]
+    return [*rows, *([("all", summary.total)] if len(rows) > 1 else [])]
+
+
 def _kinds(summary: CampaignSummary) -> Table:
     """One line a kind of unit: how the work stands, verdicts, medians."""
     table = simple_table(
@@ -103,8 +113,7 @@ def _kinds(summary: CampaignSummary) -> Table:
         *((VERDICTS[v][0], "right") for v in VERDICTS), ("F1", "right"), ("AP", "right"), ("r", "right"),
         (f"F1≥{summary.well_described_f1:g}", "right"),
     )  # fmt: skip
-    rows = [(_KINDS.get(kind, kind), one) for kind, one in summary.kinds.items()]
-    for name, one in [*rows, *([("all", summary.total)] if len(rows) > 1 else [])]:
+    for name, one in _rows(summary):
         jobs = one.investigations
         table.add_row(
             name, count(sum(jobs.values())), count(jobs.get("done", 0)), count(jobs.get("skipped", 0)),
@@ -120,7 +129,8 @@ def _notes(total: KindSummary, least_f1: float) -> Text:
     legend = ", ".join(f"{mark} {word}" for word, (mark, _) in VERDICTS.items())
     lines = [
         f"{legend}. F1, AP, r: medians of importance-weighted F1, average precision and Pearson correlation on sealed "
-        f"text. F1≥{least_f1:g}: supported, and as good as that."
+        f"text. F1≥{least_f1:g}: supported, and as good as that. When on: verdicts on what units do, and of the "
+        "supported ones how many change named tokens, predictions that vary by text, later predictions, or nothing."
     ]
     skipped = {state: n for state, n in total.states.items() if state != "alive" and n}
     if skipped:

@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from neurogloss.render.histogram import histogram
+from neurogloss.render.output import output_lines
 from neurogloss.render.scores import scores_table
 from neurogloss.render.tables import facts
 from neurogloss.render.text import (
@@ -129,6 +130,7 @@ def _description(row: DescriptionPage) -> RenderableType:
     parts: list[RenderableType] = _half("fires on", row.input_half, row.verdict_input)
     if row.output_half:
         parts += _half("when on", row.output_half, row.verdict_output)
+        parts += [Padding(line, _INSET) for line in output_lines(row)]
     if row.exceptions:
         parts += [Text("except", "dim"), Padding(Text(clean(row.exceptions)), _INSET)]
     if row.rule:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import jinja2
 from markupsafe import Markup
 
-from neurogloss.render import report_llm
+from neurogloss.render import report_llm, report_output
 from neurogloss.render import report_plots as plots
 from neurogloss.render import report_words as words
 from neurogloss.render.text import clean, count, number, share
@@ -39,6 +39,7 @@ def report_html(report: CampaignReport) -> str:
         report=report,
         words=words,
         llm=report_llm,
+        output=report_output,
         # matplotlib escapes the text that it draws.
         scores_plot=Markup(plots.scores_plot(report)),
         calibration_plot=Markup(plots.calibration_plot(report)),

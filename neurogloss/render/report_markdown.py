@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from neurogloss.render import report_llm
+from neurogloss.render import report_llm, report_output
 from neurogloss.render import report_words as words
 from neurogloss.render.text import clean, count, fit, number, verdict
 
@@ -31,7 +31,8 @@ _BACKSLASHED = set("\\`*_[]|~#$!")
 def report_markdown(report: CampaignReport) -> str:
     """The whole report."""
     sections = [
-        _head(report), _checks(report), _scores(report), _errors(report), _calibration(report), _cost(report),
+        _head(report), _checks(report), _scores(report), _output(report), _errors(report), _calibration(report),
+        _cost(report),
         _llm(report),
         _missing("Failures", report.failed), _missing("Skipped by triage", report.skipped),
         _described("Best descriptions", "Accepted, and furthest above chance.", report.best),
@@ -126,6 +127,21 @@ def _scores(report: CampaignReport) -> str:
     parts = ["## Scores against controls", _paragraph(words.controls_sentence(report)), table]
     if any(one.values for one in populations):
         parts.append(_histogram(report))
+    return "\n\n".join(parts)
+
+
+def _output(report: CampaignReport) -> str:
+    use = report.output
+    if use is None:
+        return ""
+    parts = ["## What units do when on", *(_paragraph(escape(one)) for one in report_output.sentences(use))]
+    rows = report_output.kind_rows(use)
+    if rows:
+        parts.append(_table(report_output.HEADING, rows, right=(1, 2)))
+    if use.inert:
+        parts.append(_paragraph(escape(report_output.inert_sentence(use))))
+    if use.untested:
+        parts.append("\n".join(_bullet(escape(one, 400)) for one in report_output.untested_lines(use)))
     return "\n\n".join(parts)
 
 
