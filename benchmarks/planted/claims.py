@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -40,6 +40,8 @@ class Claim:
     forward_passes: int
     tokens: int
     """Of language models."""
+    outputs: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
+    """Value and p-value of each score of the output half."""
 
     @property
     def key(self) -> str:
@@ -67,7 +69,13 @@ def read_claims(db: store.Database, campaign: str) -> list[Claim]:
     )
     with db.session() as session:
         scores = {score.description_id: score for score in session.scalars(headline)}
-        return [_claim(*row, scores.get(row[0].id)) for row in session.execute(query)]
+        outputs: dict[int, dict[str, tuple[float | None, float | None]]] = {}
+        for score in session.scalars(sa.select(schema.Score).where(schema.Score.metric.startswith("output_"))):
+            outputs.setdefault(score.description_id, {})[score.metric] = score.value, score.p_value
+        return [
+            replace(_claim(*row, scores.get(row[0].id)), outputs=outputs.get(row[0].id, {}))
+            for row in session.execute(query)
+        ]
 
 
 def _claim(

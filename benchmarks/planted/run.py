@@ -14,6 +14,7 @@ from agent.llm import make_explainer, open_kit
 from agent.progress import Summary
 from benchmarks.planted import references  # noqa: F401  (registers them)
 from benchmarks.planted.claims import Claim, read_claims
+from benchmarks.planted.effects import FreshRuns, OutputMarks, measure_outputs
 from benchmarks.planted.measure import Ground, measure
 from benchmarks.planted.summary import Run
 from explainers.llm.accounts import charged_to
@@ -24,6 +25,7 @@ from explainers.types import Explainer
 from tools.planted import PlantedSpec, UnitTruth, build, load_truth
 from tools.subject import Subject, load_subject
 from tools.types import UnitId
+from tools.units import unit_activations
 
 FRESH_TOKENS = 100_000
 NEAR_TEXTS = 40
@@ -118,16 +120,26 @@ class Trial:
         ):
             made = make_explainer(spec, kit)
             marks = measure(self.ground, claims, made)
+            outputs = self._outputs(claims)
         run = Run(
             explainer=explainer,
             subject=self.spec.text,
             marks=marks,
+            outputs=outputs,
             controls=[(claim.control, claim.verdict) for claim in claims if claim.control is not None],
             other_tails=[claim.verdict for claim in self._others(claims)],
             failed=summary.tally.failed,
             seconds=seconds,
         )
         return run, claims, summary, made
+
+    def _outputs(self, claims: Sequence[Claim]) -> list[OutputMarks]:
+        ids = self.ground.fresh.ids
+        units = list(dict.fromkeys(UnitId.parse(truth.unit) for truth in self.truths))
+        values = unit_activations(self.subject, units, ids)
+        activations = {str(unit): [one[row] for one in values] for row, unit in enumerate(units)}
+        own = {claim.key: claim for claim in claims if claim.control is None}
+        return measure_outputs(FreshRuns(self.subject, ids, activations), self.truths, own)
 
     def _others(self, claims: Sequence[Claim]) -> Iterator[Claim]:
         planted = {truth.key for truth in self.truths}

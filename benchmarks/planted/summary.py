@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.planted.effects import OutputMarks, summarise_outputs
 from benchmarks.planted.figures import LEVELS, discoveries
 from benchmarks.planted.measure import UnitMarks
 
@@ -27,6 +28,7 @@ class Run:
     explainer: str
     subject: str
     marks: list[UnitMarks]
+    outputs: list[OutputMarks]
     controls: list[tuple[str, str]]
     """(kind, verdict) of each blind control."""
     other_tails: list[str]
@@ -64,10 +66,7 @@ def summarise(runs: Sequence[Run]) -> Json:
             "hit": sum(mark.concepts_hit for mark in many),
             "concepts": sum(mark.concepts for mark in many),
         },
-        "inert": {
-            "units": count(marks, lambda mark: mark.inert),
-            "output": "n/a: output halves are not tested yet",
-        },
+        "output": summarise_outputs([mark for run in runs for mark in run.outputs]),
         "false_claims": false_claims(runs),
         "other_tails": _accepted([verdict for run in runs for verdict in run.other_tails]),
         "coverage": coverage(described),

@@ -37,8 +37,11 @@ def render(summaries: Sequence[Json]) -> str:
         "Share of rule-bearing units recovered, by family (mean F1 on fresh text)",
         *_families(summaries),
         "",
-        "What is hard to see: exceptions, several rules in one unit, units without effect",
+        "What is hard to see: exceptions, several rules in one unit",
         *_hard(summaries),
+        "",
+        "What units do: claims about the output, tested on sealed text",
+        *_outputs(summaries),
         "",
         "Honesty: accepted without a rule, 95 % intervals, false discoveries / found",
         *_honesty(summaries),
@@ -94,14 +97,27 @@ def _chunked(fixed: Sequence[str], rows: Sequence[Sequence[str]], names: Sequenc
 def _hard(summaries: Sequence[Json]) -> list[str]:
     rows = []
     for one in summaries:
-        exception, polysemy, inert = one["exception"], one["polysemy"], one["inert"]
+        exception, polysemy = one["exception"], one["polysemy"]
         rows.append([
             one["explainer"], number(exception["global_recall"]), number(exception["recall"]), str(exception["units"]),
             f"{polysemy['exact']}/{polysemy['units']}", share(polysemy["hit"], polysemy["concepts"]),
-            f"n/a ({inert['units']})",
         ])  # fmt: skip
-    head = ["explainer", "global recall", "exception", "units", "all rules", "rules hit", "inert"]
-    return [*table(head, rows), "inert: output halves are not tested yet, so no unit is labelled without effect"]
+    return table(["explainer", "global recall", "exception", "units", "all rules", "rules hit"], rows)
+
+
+def _outputs(summaries: Sequence[Json]) -> list[str]:
+    rows = []
+    for one in summaries:
+        output = one["output"]
+        inert, causal, none = output["inert"], output["false_causal"], output["false_none"]
+        planted, dose = output["planted"], output["dose"]
+        rows.append([
+            one["explainer"], f"{inert['called']}/{inert['units']}", f"{causal['false']}/{causal['claims']}",
+            f"{none['false']}/{none['units']}", f"{planted['found']}/{planted['units']}",
+            number(planted["precision"]), number(planted["recall"]), f"{dose['detected']}/{dose['units']}",
+        ])  # fmt: skip
+    head = ["explainer", "inert", "false effect", "false none", "effects", "tokens P", "R", "dose"]
+    return table(head, rows)
 
 
 def _honesty(summaries: Sequence[Json]) -> list[str]:

@@ -51,6 +51,22 @@ def test_the_oracle_reaches_every_family_and_a_random_rule_none(tried: Callable[
     assert summaries[0]["polysemy"]["exact"] == summaries[0]["polysemy"]["units"] > 0
 
 
+@pytest.mark.parametrize("explainer", ["oracle", "random"])
+def test_planted_effects_are_claimed_with_their_tokens_and_units_without_are_called_so(
+    explainer: str, tried: Callable[[str], Run]
+) -> None:
+    """Whoever explains: the claim about the output is measured."""
+    found = summarise([tried(explainer)])["output"]
+    assert found["inert"]["units"] >= 1
+    assert found["inert"]["called"] == found["inert"]["units"]
+    assert found["false_causal"]["claims"] >= 12
+    assert found["false_causal"]["false"] == 0
+    assert found["false_none"]["false"] == 0
+    assert found["planted"]["found"] >= 0.9 * found["planted"]["units"]
+    assert found["planted"]["precision"] > 0.95
+    assert found["dose"]["detected"] >= 0.9 * found["dose"]["units"] > 10
+
+
 @pytest.mark.parametrize("explainer", ["oracle", "random", "token-table"])
 def test_what_has_no_rule_is_not_accepted(explainer: str, tried: Callable[[str], Run]) -> None:
     accepted = summarise([tried(explainer)])["false_claims"]["all"]

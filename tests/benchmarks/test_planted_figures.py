@@ -26,7 +26,7 @@ MARK = UnitMarks(
 
 
 def run(*marks: UnitMarks, explainer: str = "someone", controls: list[tuple[str, str]] | None = None) -> Run:
-    return Run(explainer, "planted:seed=0", list(marks), controls or [], [], 0, 2.0)
+    return Run(explainer, "planted:seed=0", list(marks), [], controls or [], [], 0, 2.0)
 
 
 def test_f1_counts_every_position_once() -> None:
