@@ -132,7 +132,8 @@ def _transformer_lens(subject: Subject, pairs: Sequence[TokenPair], repeats: int
             _, cache = model.run_with_cache(clean)
             base = float(metric(model(corrupt)))
             got = patching.get_act_patch_attn_head_out_by_pos(model, corrupt, cache, metric)
-        return got.double().numpy()[:, 1:] - base
+        found: Array = got.double().numpy()[:, 1:] - base
+        return found
 
     runs = [_timed(once) for _ in range(max(1, repeats - 1))]
     return min(seconds for seconds, _ in runs), runs[0][1]
