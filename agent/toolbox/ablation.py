@@ -86,6 +86,11 @@ def _reference(
     if arguments.reference is not None:
         return Reference.of(subject, arguments.reference, "texts that were given")
     if view is None:
+        if len(sequences) == 1:
+            raise UnitError(
+                "There is one text, and nothing else to take values from. Give reference texts (a corpus), more texts, "
+                "or ablate with 'zero'."
+            )
         return Reference(tuple(map(tuple, sequences)), "the texts themselves")
     longest = max(map(len, sequences))
     numbers = sorted((c for c in view.texts.contexts.tolist()), key=lambda c: -min(view.texts.length(c), longest))

@@ -17,7 +17,7 @@ from agent.toolbox.base import Arguments
 Unit = Annotated[
     str,
     Field(
-        min_length=5, max_length=200,
+        min_length=1, max_length=200,
         description="A unit: mlp:LAYER:NEURON, head:LAYER:HEAD, sae:NAME:LATENT or dir:NAME.",
     ),
 ]  # fmt: skip

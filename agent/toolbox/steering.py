@@ -60,13 +60,13 @@ class StrengthArguments(Arguments):
     texts: Prompts = None
     kl: Kl = None
     norms: Norms = None
-    amount: Amount = None
+    strength: Amount = None
     seed: Seed = 0
 
     @model_validator(mode="after")
     def _one_strength(self) -> StrengthArguments:
-        if sum(one is not None for one in (self.kl, self.norms, self.amount)) > 1:
-            raise ValueError("kl, norms and amount each choose the strength: give one of them")
+        if sum(one is not None for one in (self.kl, self.norms, self.strength)) > 1:
+            raise ValueError("kl, norms and strength each choose how strongly: give one of them")
         return self
 
 
@@ -132,9 +132,9 @@ def strength_of(
     Raises:
         UnitError, InterventionError: As `tools.steering` raises them.
     """
-    if arguments.amount is None and arguments.norms is None:
+    if arguments.strength is None and arguments.norms is None:
         return amount_for_kl(subject, unit, contexts, 0.5 if arguments.kl is None else arguments.kl, span=span)
-    amount = arguments.amount
+    amount = arguments.strength
     if amount is None:
         assert arguments.norms is not None
         amount = amount_for_norm(subject, unit, contexts, arguments.norms, span=span)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from neurogloss.cli.model import ModelCall, Texts, TextsFile, model_verb, texts_of
+from neurogloss.cli.model import ModelCall, Plot, Texts, TextsFile, model_verb, picture, texts_of
 from neurogloss.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ def ablate(
     draws: Annotated[int, typer.Option("--draws", min=1, max=64, help="Other texts each text is run with.")] = 4,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the draws.")] = 0,
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="Tokens to list.")] = 8,
+    plot: Plot = None,
 ) -> None:  # fmt: skip
     """Take units away and see what the predictions lose.
 
@@ -57,6 +58,7 @@ def ablate(
 
       neurogloss ablate head:2:5 --corpus stdlib:
       neurogloss ablate 'head:*:*' --text "def f(x): return x" --kind zero
+      neurogloss ablate 'head:*:*' --corpus stdlib: --plot heads.png
       neurogloss ablate 'mlp:2:0-99' --texts snippets.jsonl --corpus stdlib: --kind mean
       neurogloss ablate mlp:1:3 --corpus stdlib: --reference ref.json --keep
     """
@@ -65,9 +67,13 @@ def ablate(
         raise UsageError("There is no text to run. Give --text TEXT, --texts FILE, or --corpus CORPUS (stdlib:).")
     if keep and reference is None:
         raise UsageError("--keep wants a file to write to: --reference FILE.")
+    if together and plot is not None:
+        raise UsageError("--plot compares units; leave out --together.")
+    file = picture(plot)
     subject = call.load(units)
     from agent.toolbox.ablation import AblateArguments, ablation
-    from neurogloss.render.ablation import ablation_page
+    from neurogloss.render.ablation import ablation_maps, ablation_page
+    from neurogloss.render.heatmap import save_heatmaps
 
     drawn, others = _from_corpus(subject, corpus) if corpus is not None else ([], None)
     kept = _reference(subject, reference, keep=keep, drawn=others)
@@ -77,6 +83,8 @@ def ablate(
     found = ablation(subject, arguments, None, kept)
     value: dict[str, Any] = {"subject": subject.name, "fingerprint": subject.fingerprint, **found.to_json()}
     call.emit(value, *ablation_page(found, subject.name))
+    if file is not None:
+        save_heatmaps(file, *ablation_maps(found))
 
 
 def _reference(subject: Subject, file: Path | None, *, keep: bool, drawn: Reference | None) -> Reference | None:

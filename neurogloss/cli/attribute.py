@@ -72,7 +72,7 @@ def attribute(
 
       neurogloss attribute "import os" --target mlp:2:17
       neurogloss attribute "for i in" --target " range" --plot why.png
-      neurogloss attribute "for i in" --target sae:res:40 --method anchor
+      neurogloss attribute "def f(self): return self" --target mlp:1:259 --method anchor
       neurogloss attribute "for i in" --method direct
       neurogloss attribute "for i in" --unit 'mlp:2:*'
     """

@@ -22,7 +22,7 @@ from neurogloss.cli.model import (
 from neurogloss.errors import UsageError
 
 Name = Annotated[
-    str | None, typer.Argument(metavar="[TASK]", help="A built-in task: induction, or ioi (on --subject planted).")
+    str | None, typer.Argument(metavar="TASK", help="A built-in task: induction, or ioi (on --subject planted).")
 ]
 Pairs = Annotated[int, typer.Option("-n", "--pairs", min=1, max=256, help="Pairs of a built-in task.")]
 Site = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "mlp_act", "head_z", "head_q", "head_k",
@@ -45,6 +45,9 @@ def task_fields(call: ModelCall, name: str | None, file: Path | None, **pair: st
         if file is not None or given:
             raise UsageError("Give a task's name, or prompts of your own, and not both.")
         return {"task": name}, name
+    if file is None and not given:
+        own = "--clean TEXT with --corrupt TEXT, or many pairs" if pair else "pairs of your own"
+        raise UsageError(f"There are no prompts. Name a task (induction), or give {own} with --task FILE.")
     return {"pairs": pairs_of(call, file, **pair)}, "the prompts given" if file is None else file.name
 
 
@@ -107,7 +110,7 @@ def patch(
       neurogloss patch induction --site resid_post --plot streams.png
       neurogloss patch --task docs/tasks/assign.jsonl --positions each --screen 10
       neurogloss patch ioi --subject planted --from head:0:3 --to head:1:2:k --to logits
-      neurogloss patch --clean "import os" --answer .path --noise-at 1
+      neurogloss patch --clean "for i in" --answer " range" --noise-at 2,3
     """
     saved = picture(plot)
     asked, name = task_fields(call, task, file, clean=clean, corrupt=corrupt, answer=answer, wrong=wrong)

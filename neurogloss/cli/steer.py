@@ -82,7 +82,7 @@ def steer(
     from neurogloss.render.curves import save_curves
     from neurogloss.render.steering import curves_of, steer_page
 
-    how: dict[str, Any] = {"unit": unit, "texts": given or None, "kl": kl, "norms": norms, "amount": strength,
+    how: dict[str, Any] = {"unit": unit, "texts": given or None, "kl": kl, "norms": norms, "strength": strength,
                            "seed": seed}  # fmt: skip
     dosed = DoseResponseArguments(
         **how, tokens=token, expected=expected, places=places, everywhere=not last, controls=controls, loss=True

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich.console import RenderableType
 from rich.text import Text
 
 from neurogloss.render.effects import Effect, ranked_table, tokens_line, tokens_table
+from neurogloss.render.heatmap import HeatMap
 from neurogloss.render.tables import facts
 from neurogloss.render.text import clean, count, fit, number, visible
 
@@ -43,6 +45,30 @@ def ablation_page(found: Ablation, subject: str) -> list[RenderableType]:
         if len(ranked) > _MOST:
             page.append(Text(f"the {_MOST} largest of {len(ranked)}", "dim"))
     return [*page, Text(), *_notes(found)]
+
+
+def ablation_maps(found: Ablation) -> list[HeatMap]:
+    """Single units by their groups: how far the distribution moves, and what the loss gains."""
+    groups = sorted({one.units[0].group for one in found.effects}, key=_by_number)
+    numbers = sorted({one.units[0].index for one in found.effects})
+    maps = []
+    for title, scale, effects in (
+        ("KL from the model as it is", "KL, nats", [one.kl for one in found.effects]),
+        ("Loss without it, less the model's", "nats", [one.loss_change for one in found.effects]),
+    ):
+        values = np.full((len(groups), len(numbers)), np.nan)
+        for one, value in zip(found.effects, effects, strict=True):
+            place = groups.index(one.units[0].group), numbers.index(one.units[0].index)
+            values[place] = np.nan if value is None else value
+        if np.isfinite(values).any():
+            head = f"{title} ({found.kind} ablation)"
+            maps.append(HeatMap(values, groups, [str(n) for n in numbers], "units", "number", scale, head))
+    return maps
+
+
+def _by_number(group: str) -> tuple[str, int, str]:
+    kind, _, where = group.partition(":")
+    return kind, int(where) if where.isdigit() else 0, where
 
 
 def _notes(found: Ablation) -> list[RenderableType]:

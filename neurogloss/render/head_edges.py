@@ -72,7 +72,7 @@ def competition_page(found: Competition, subject: str, answer: str, wrong: str, 
             f"{point.factor:g}", f"{point.difference:+.2f}", signed_bar(point.difference, scale),
             share(point.first), number(point.kl), band,
         )  # fmt: skip
-    note = f"logits: {first} less {second}, mean over {found.prompts} prompts."
+    note = f"logits: {first} less {second}, mean over {found.prompts} prompt{'s' if found.prompts != 1 else ''}."
     if found.p_value is not None:
         note += (
             f" Of {len(found.other_heads)} sets of other heads of the same layers, p {probability(found.p_value)} "

@@ -85,12 +85,12 @@ def test_patchscope_says_what_the_function_says(workbench: Workbench, subject: S
 @pytest.mark.parametrize(
     ("name", "arguments", "words"),
     [
-        ("steer", {"unit": "mlp:1:3", "kl": 0.1, "amount": 2.0}, "give one of them"),
+        ("steer", {"unit": "mlp:1:3", "kl": 0.1, "strength": 2.0}, "give one of them"),
         ("steer", {"unit": "mlp:9:3"}, "mlp:9"),
-        ("steer", {"unit": "mlp:1:3", "amount": 1e38}, "amount"),
+        ("steer", {"unit": "mlp:1:3", "strength": 1e38}, "strength"),
         ("steer", {"unit": "mlp:1:3", "kl": 19.0}, "smaller target"),
         ("dose_response", {"unit": "mlp:1:3", "tokens": [" red ball"]}, "not one token"),
-        ("dose_response", {"unit": "mlp:1:3", "amount": 0.0}, "other than 0"),
+        ("dose_response", {"unit": "mlp:1:3", "strength": 0.0}, "other than 0"),
         ("knock_out", {"heads": ["mlp:1:3"]}, "not an attention head"),
         ("scale_attention", {"heads": ["head:1:2"], "contests": [
             {"text": "Ann saw the", "attend": " red", "answer": " the", "wrong": " red"}]}, "no token of"),

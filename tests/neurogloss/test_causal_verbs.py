@@ -55,7 +55,7 @@ def test_pages_fit_80_columns_and_json_is_all_there_is(on_tiny: Run, name: str) 
     assert json.loads(told.out)["fingerprint"]
 
 
-@pytest.mark.parametrize("name", ["patch heads", "patch heads by position", "screen", "paths", "circuit"])
+@pytest.mark.parametrize("name", ["ablate", "patch heads", "patch heads by position", "screen", "paths", "circuit"])
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_pictures_are_drawn(on_tiny: Run, tmp_path: Path, name: str, ending: str) -> None:
     file = tmp_path / f"a.{ending}"
@@ -111,7 +111,11 @@ def test_the_planted_circuit_is_on_its_page(run: Run) -> None:
         (["ablate", "mlp:1:3"], ["--text", "--corpus"]),
         (["ablate", "mlp:1:3", *TEXTS, "--keep"], ["--reference"]),
         (["ablate", "mlp:1:999", *TEXTS, "--kind", "zero"], ["0-63"]),
-        (["ablate", "mlp:1:3", "--text", "Ann saw"], ["no other reference context"]),
+        (["ablate", "mlp:1:3", "--text", "Ann saw", "--text", "Bob"], ["no other reference context"]),
+        (["ablate", "mlp:1:3", "--text", "Ann saw", "--kind", "mean"], ["one text", "corpus"]),
+        (["ablate", "mlp:1:0-3", *TEXTS, "--together", "--plot", "a.png"], ["--plot", "--together"]),
+        (["ablate", "what", *TEXTS], ["'what'", "mlp:"]),
+        (["circuit"], ["induction", "--task"]),
         (["patch"], ["--clean"]),
         (["patch", "induction", *PAIR], ["not both"]),
         (["patch", "counting"], ["task"]),

@@ -123,7 +123,7 @@ def test_pictures_are_drawn(on_loud: Run, tmp_path: Path, ending: str) -> None:
         (["steer", "mlp:1:400"], "beyond"),
         (["steer", "mlp:1:3", "--kl", "0.5", "--norms", "1"], "give one of them"),
         (["steer", "mlp:1:3", "--kl", "19"], "smaller target"),
-        (["steer", "mlp:1:3", "--strength", "1e30"], "amount"),
+        (["steer", "mlp:1:3", "--strength", "1e30"], "strength"),
         (["steer", "mlp:1:3", "--token", "nosuchtoken"], "not one token"),
         (["steer", "mlp:1:3", "--plot", "curve.gif"], ".png"),
         (["heads", "--knock-out"], "Name the heads"),

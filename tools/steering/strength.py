@@ -140,7 +140,7 @@ def amount_for_kl(
     """
     wanted, sign = abs(target), -1.0 if target < 0 else 1.0
     if not 0 < wanted < float("inf"):
-        raise InterventionError(f"A target is a KL divergence other than 0, in nats, and not {target:g}.")
+        raise InterventionError(f"A target KL is a number of nats other than 0, not {target:g}.")
     one = amount_for_norm(subject, unit, contexts, 1.0, span=span)
     norm = stream_norm(subject, unit, contexts)
 
