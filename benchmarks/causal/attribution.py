@@ -43,6 +43,7 @@ METHODS: dict[str, tuple[Method, bool]] = {
     "normxlogit": ("normxlogit", True),
     "anchor": ("anchor", True),
 }
+SHORT = ("pairs", "model", "ig", "grad", "normx", "anchor")
 INDUCTION = "induction"
 #: Replacements by which a token is found to be a cause.
 _TRIED = 24
@@ -158,23 +159,21 @@ def hits(found: Attribution, causes: BoolArray) -> dict[str, float]:
 
 
 def table(rows: list[dict[str, object]]) -> str:
-    """Average precision (share whose first token is a cause) by family and method."""
-    names = list(METHODS)
-    lines = ["Average precision for planted causes (and share whose first token is one)", ""]
-    lines.append(
-        f"{'family':<20}{'n':>4}{'chance':>8}" + "".join(f"{name.replace('occlusion', 'occl.'):>14}" for name in names)
-    )
-    for family in dict.fromkeys(str(row["family"]) for row in rows):
-        own = [row for row in rows if row["family"] == family]
-        cells = []
-        for name in names:
-            mine = [row for row in own if row["method"] == name]
-            cells.append(f"{mean(mine, 'ap'):.2f} ({100 * mean(mine, 'top1'):.0f} %)" if mine else "–")
-        n = sum(row["method"] == "ig" for row in own)
-        lines.append(f"{family:<20}{n:>4}{mean(own, 'chance'):>8.2f}" + "".join(f"{cell:>14}" for cell in cells))
+    """Average precision and share whose first token is a cause, by family and method; areas and seconds by method."""
+    lines = ["occlusion by tokens from pairs of reference texts, from the model; integrated",
+             "gradients, gradient times input, NormXLogit (logits only), anchors"]  # fmt: skip
+    families = list(dict.fromkeys(str(row["family"]) for row in rows))
+    for title, key in (("Average precision for planted causes", "ap"), ("The first token is a cause", "top1")):
+        lines += ["", title, ""]
+        lines.append(f"{'family':<20}{'n':>4}{'chance':>8}" + "".join(f"{short:>8}" for short in SHORT))
+        for family in families:
+            own = [row for row in rows if row["family"] == family]
+            of = [[row for row in own if row["method"] == name] for name in METHODS]
+            cells = "".join(f"{mean(mine, key):>8.2f}" if mine else f"{'–':>8}" for mine in of)
+            lines.append(f"{family:<20}{max(map(len, of)):>4}{mean(own, 'chance'):>8.2f}{cells}")
     lines += ["", "Tried out on the model: areas under the curves, all families", ""]
     lines.append(f"{'method':<20}{'insertion':>12}{'random':>10}{'deletion':>12}{'random':>10}{'seconds':>10}")
-    for name in names:
+    for name in METHODS:
         mine = [row for row in rows if row["method"] == name and row["insertion"] is not None]
         a, b, c, d, e = (mean(mine, key) for key in ("insertion", "random_insertion", "deletion", "random_deletion",
                                                      "seconds"))  # fmt: skip
@@ -195,11 +194,11 @@ def plot(rows: list[dict[str, object]], file: Path) -> None:
         values[str(row["family"])][str(row["method"])].append(float(str(row["ap"])))
     take: Callable[[list[float]], float] = lambda cell: float(np.mean(cell)) if cell else float("nan")  # noqa: E731
     grid = np.array([[take(row[name]) for name in METHODS] for row in values.values()])
+    names = [name.replace("occlusion,", "occl.") for name in METHODS]
+    title = "Which tokens caused it?"
     save_heatmaps(
-        file,
-        HeatMap(grid, list(values), list(METHODS), "planted family", "method", "average precision",
-                "Which tokens caused it?", limit=1.0),
-    )  # fmt: skip
+        file, HeatMap(grid, list(values), names, "planted family", "method", "average precision", title, limit=1.0)
+    )
 
 
 if __name__ == "__main__":
