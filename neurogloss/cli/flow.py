@@ -73,7 +73,8 @@ def _origins(call: ModelCall, units: str, earlier: list[str] | None, through: li
     from neurogloss.render.flow import origins_page
 
     found = origins_of(subject, UnitOriginsArguments(units=[units], earlier=earlier or None, through=through or []))
-    value = [{**flow.to_json(), "path": steps} for flow, steps in found]
+    listed = [{**flow.to_json(), "path": steps} for flow, steps in found]
+    value = {"subject": subject.name, "fingerprint": subject.fingerprint, "units": listed}
     call.emit(value, *origins_page(subject.name, found))
 
 

@@ -117,10 +117,11 @@ def heads(
             save_heatmaps(file, _pattern_map(subject, chosen[0], arguments))
         return
     rows = _many(subject, chosen, arguments, streams)
-    value = [
+    listed = [
         {**profile.__dict__, "unit": str(profile.unit), "copying": c.copying, "own": c.own, "matching": c.matching}
         for profile, c in rows
     ]
+    value = {"subject": subject.name, "fingerprint": subject.fingerprint, "heads": listed}
     call.emit(value, *heads_page(subject.name, rows, own_texts=bool(given)))
     if file is not None:
         save_heatmaps(file, *heads_maps(rows))

@@ -47,7 +47,7 @@ def test_json_is_all_there_is_on_standard_output(on_tiny: Run, name: str) -> Non
     answer = on_tiny(*CALLS[name], "--json")
     assert answer.code == 0, answer.err
     assert answer.out.isascii()
-    json.loads(answer.out)
+    assert json.loads(answer.out)["fingerprint"]
 
 
 def test_lens_prints_what_the_function_finds(on_tiny: Run, tiny_gpt2_folder: Path) -> None:
@@ -64,7 +64,7 @@ def test_lens_prints_what_the_function_finds(on_tiny: Run, tiny_gpt2_folder: Pat
 
 def test_heads_are_listed_with_their_figures(on_tiny: Run, tiny_gpt2_folder: Path) -> None:
     subject = load_subject(str(tiny_gpt2_folder), device="cpu")
-    rows = json.loads(on_tiny("heads", "head:1:*", "--text", TEXT, "--json").out)
+    rows = json.loads(on_tiny("heads", "head:1:*", "--text", TEXT, "--json").out)["heads"]
     profiles = edge_profiles(subject, 1, [subject.encode(TEXT)])
     for head, row in enumerate(rows):
         assert row["unit"] == f"head:1:{head}"
