@@ -41,6 +41,7 @@ def workbench(subject: Subject) -> Iterator[Workbench]:
         yield bench
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", USES)
 def test_tools_answer_within_bounds_and_alike_each_time(workbench: Workbench, name: str) -> None:
     tool = get(name)

@@ -73,6 +73,7 @@ def planted(tmp_path_factory: pytest.TempPathFactory) -> Planted:
         return Planted()
 
 
+@pytest.mark.slow
 def test_a_unit_that_acts_carries_the_outcome_and_one_that_does_not_carries_none(planted: Planted) -> None:
     acting = [t for t in planted.truth.values() if t.family == "cause is not effect"][:3]
     inert = [t for t in planted.truth.values() if t.family == "inert look-alike"][:3]

@@ -74,6 +74,7 @@ def file(db: store.Database) -> Path:
     return Path(db.url)
 
 
+@pytest.mark.slow
 def test_commands_answer_200_questions_from_rows(begin: Begin, file: Path) -> None:
     session = begin(model=False)
     kept = look_at(session, by_hand(file), file)
@@ -83,6 +84,7 @@ def test_commands_answer_200_questions_from_rows(begin: Begin, file: Path) -> No
     assert found / injected >= 0.99, f"{found} of {injected}"
 
 
+@pytest.mark.slow
 def test_a_language_model_answers_200_questions_from_rows(begin: Begin, file: Path) -> None:
     with ProgrammableServer(Talker()) as server, client(server) as llm:
         session = begin(llm, model=False, history=8000)
@@ -93,6 +95,7 @@ def test_a_language_model_answers_200_questions_from_rows(begin: Begin, file: Pa
     assert found / injected >= 0.99, f"{found} of {injected}"
 
 
+@pytest.mark.slow
 def test_a_language_model_that_lies_is_not_printed(begin: Begin, file: Path) -> None:
     mind = Liar()
     printed = lied = 0

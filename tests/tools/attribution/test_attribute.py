@@ -75,6 +75,7 @@ def strongest(found: Attribution) -> int:
     return found.positions[int(np.argmax(found.scores * np.sign(found.value)))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["token set", "negative tail", "inert look-alike"])
 def test_the_token_that_the_rule_names_comes_first(planted: Planted, family: str) -> None:
     units = [one for one in planted.truth.values() if one.family == family]
@@ -83,6 +84,7 @@ def test_the_token_that_the_rule_names_comes_first(planted: Planted, family: str
     assert all(strongest(found) == position for found, position in tried)
 
 
+@pytest.mark.slow
 def test_integrated_gradients_and_anchors_find_it_too(planted: Planted) -> None:
     units = [one for one in planted.truth.values() if one.family == "token set"][:6]
     for method in ("ig", "anchor"):
@@ -103,6 +105,7 @@ def test_an_anchor_of_a_negative_activation_is_found_as_well(planted: Planted) -
     assert tried[0].check.sufficiency == pytest.approx(0.0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_an_anchor_of_a_rule_of_two_tokens_is_those_two(planted: Planted) -> None:
     units = [one for one in planted.truth.values() if one.family == "bigram"][:5]
     tried = [found for one in units if (found := planted.attribute(one, "anchor"))]
