@@ -103,7 +103,11 @@ def main(argv: list[str] | None = None) -> int:
             "broken": broken,
             "sequential": early,
             "runs": [
-                {**run.__dict__, "marks": [mark.to_json() for mark in run.marks]}
+                {
+                    **run.__dict__,
+                    "marks": [mark.to_json() for mark in run.marks],
+                    "outputs": [mark.to_json() for mark in run.outputs],
+                }
                 for found in runs.values()
                 for run in found
             ],

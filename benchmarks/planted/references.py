@@ -73,7 +73,8 @@ class OracleExplainer:
         size = {"literals": rule.n_literals, "members": rule.n_members} if rule is not None else {}
         return [
             Explanation(
-                self.name, truth.family, in_words(truth), truth.causal_note or None,
+                # What it does is left to what is measured, as with all that state no claim of their own.
+                self.name, truth.family, in_words(truth), None,
                 None if rule is None else format_rule(rule), None, {"truth": key, **size},
             )
         ]  # fmt: skip
