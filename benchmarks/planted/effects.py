@@ -11,7 +11,9 @@ runs with the unit set to zero at one position: no code of the campaign's measur
 - *false no-effect claim*: a supported claim of no effect for a unit with a planted one.
 - *token precision* and *recall*: claimed tokens that are among those planted with that sign, and planted ones that are
   claimed, of as many as a claim can name.
-- *dose*: tails with a planted effect of at least 0.5 logits whose trend over doses is positive with p ≤ 0.05.
+- *dose*: tails with a planted effect of at least 0.5 logits whose trend over doses is positive with p ≤ 0.05 on sealed
+  text; *weak dose*: the same on fresh text where the strongest dose is so weak that it moves the planted tokens by half
+  a logit.
 """
 
 from __future__ import annotations
@@ -25,9 +27,10 @@ import torch
 
 from benchmarks.planted.claims import Claim
 from explainers.output.claim import NOTABLE, OutputClaim, claim_in
-from tools.effects import MOST_TOKENS, Tokens
+from tools.effects import DOSES, FEW_PLACES, MOST_TOKENS, Places, Tokens, dose_response
 from tools.interventions import Where, run, set_unit
 from tools.planted import UnitTruth
+from tools.steering.statistics import trend
 from tools.subject import Subject
 from tools.types import FloatArray, UnitId
 
@@ -61,6 +64,8 @@ class OutputMarks:
     recall: float | None
     dose_p: float | None
     dose_trend: float | None
+    weak_p: float | None
+    """Of the trend of the planted tokens up to `DOSED` logits, on fresh text."""
 
     @property
     def supported(self) -> bool:
@@ -114,9 +119,31 @@ class FreshRuns:
             changes.append((change - change.mean()).float().numpy())
         return float(tokens.shift(np.stack(changes)).mean()) if changes else None
 
+    def weak_trend(self, truth: UnitTruth, tokens: Tokens, threshold: float) -> float | None:
+        """p-value of the trend of tokens over doses of which the strongest moves them by `DOSED` logits.
+
+        Returns:
+            None where the unit is on in too few contexts.
+        """
+        assert truth.effect is not None
+        sign = 1.0 if truth.polarity == "+" else -1.0
+        found: list[tuple[tuple[int, ...], int]] = []
+        for context, values in zip(self.contexts, self.activations[truth.unit], strict=True):
+            on = 1 + np.flatnonzero(sign * values[1:] > threshold)
+            if len(on) and len(found) < FEW_PLACES:
+                found.append((tuple(context), int(on[len(on) // 2])))
+        if len(found) < FEW_PLACES:
+            return None
+        texts, positions = zip(*found, strict=True)
+        n = len(found)
+        places = Places(texts, np.array(positions), np.zeros(n, np.float32), np.arange(n))
+        doses = [sign * truth.level * (DOSED / truth.effect.least) * share for share in DOSES]
+        curve = dose_response(self.subject, UnitId.parse(truth.unit), places, doses, tokens)
+        return trend([abs(dose) for dose in doses], curve, 1)[1]
+
 
 def measure_outputs(fresh: FreshRuns, truths: Sequence[UnitTruth], claims: Mapping[str, Claim]) -> list[OutputMarks]:
-    """Marks of every tail that has cases (fires at all), in the order of the truths.
+    """Marks of every tail, in the order of the truths.
 
     Args:
         fresh: Fresh text.
@@ -125,7 +152,7 @@ def measure_outputs(fresh: FreshRuns, truths: Sequence[UnitTruth], claims: Mappi
     """
     subject = fresh.subject
     ids = {piece: number for number, piece in enumerate(subject.pieces(range(len(subject.tokenizer))))}
-    return [_marks(fresh, truth, claims.get(truth.key), ids) for truth in truths if truth.cases]
+    return [_marks(fresh, truth, claims.get(truth.key), ids) for truth in truths]
 
 
 def _marks(fresh: FreshRuns, truth: UnitTruth, claim: Claim | None, ids: Mapping[str, int]) -> OutputMarks:
@@ -137,6 +164,11 @@ def _marks(fresh: FreshRuns, truth: UnitTruth, claim: Claim | None, ids: Mapping
         shift = fresh.shift(truth, said.tokens, claim.threshold or 0.0)
         if truth.effect is not None:
             precision, recall = _overlap(said, truth, ids)
+    weak = None
+    if truth.effect is not None and truth.effect.least >= DOSED and said is not None and claim is not None:
+        planted = np.array([ids[token] for token in truth.effect.tokens])
+        signs = np.full(len(planted), truth.effect.sign, np.float32)
+        weak = fresh.weak_trend(truth, Tokens(planted, signs), claim.threshold or 0.0)
     dose = claim.outputs.get("output_dose") if claim is not None else None
     return OutputMarks(
         key=truth.key, family=truth.family, inert=truth.inert,
@@ -144,7 +176,7 @@ def _marks(fresh: FreshRuns, truth: UnitTruth, claim: Claim | None, ids: Mapping
         kind=None if said is None else said.kind,
         verdict="untested" if claim is None else claim.verdict_output,
         shift=shift, precision=precision, recall=recall,
-        dose_p=None if dose is None else dose[1], dose_trend=None if dose is None else dose[0],
+        dose_p=None if dose is None else dose[1], dose_trend=None if dose is None else dose[0], weak_p=weak,
     )  # fmt: skip
 
 
@@ -180,6 +212,10 @@ def summarise_outputs(marks: Sequence[OutputMarks]) -> Json:
             "detected": sum(
                 mark.dose_p is not None and mark.dose_p <= LEVEL and (mark.dose_trend or 0) > 0 for mark in dosed
             ),
+        },
+        "weak_dose": {
+            "units": sum(mark.weak_p is not None for mark in described),
+            "detected": sum(mark.weak_p is not None and mark.weak_p <= LEVEL for mark in described),
         },
         "kinds": {
             kind: sum(mark.kind == kind for mark in described)

@@ -110,13 +110,14 @@ def _outputs(summaries: Sequence[Json]) -> list[str]:
     for one in summaries:
         output = one["output"]
         inert, causal, none = output["inert"], output["false_causal"], output["false_none"]
-        planted, dose = output["planted"], output["dose"]
+        planted, dose, weak = output["planted"], output["dose"], output["weak_dose"]
         rows.append([
             one["explainer"], f"{inert['called']}/{inert['units']}", f"{causal['false']}/{causal['claims']}",
             f"{none['false']}/{none['units']}", f"{planted['found']}/{planted['units']}",
             number(planted["precision"]), number(planted["recall"]), f"{dose['detected']}/{dose['units']}",
+            f"{weak['detected']}/{weak['units']}",
         ])  # fmt: skip
-    head = ["explainer", "inert", "false effect", "false none", "effects", "tokens P", "R", "dose"]
+    head = ["explainer", "inert", "false effect", "false none", "effects", "tokens P", "R", "dose", "weak"]
     return table(head, rows)
 
 

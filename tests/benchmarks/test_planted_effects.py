@@ -8,8 +8,10 @@ import pytest
 
 from benchmarks.planted.effects import OutputMarks, summarise_outputs
 
-RIGHT = OutputMarks("mlp:0:1+", "token set", False, 2.5, "changes", "supported", 2.9, 1.0, 0.8, 1e-4, 1.0)
-INERT = OutputMarks("mlp:0:2+", "inert look-alike", True, None, "nothing", "supported", None, None, None, None, None)
+RIGHT = OutputMarks("mlp:0:1+", "token set", False, 2.5, "changes", "supported", 2.9, 1.0, 0.8, 1e-4, 1.0, 1e-3)
+INERT = OutputMarks(
+    "mlp:0:2+", "inert look-alike", True, None, "nothing", "supported", None, None, None, None, None, None
+)
 
 
 def test_effects_units_without_any_and_doses_are_counted() -> None:
@@ -28,6 +30,7 @@ def test_effects_units_without_any_and_doses_are_counted() -> None:
     assert found["planted"]["precision"] == pytest.approx(0.75)
     assert found["planted"]["recall"] == pytest.approx(0.5)
     assert found["dose"] == {"units": 3, "detected": 1}
+    assert found["weak_dose"] == {"units": 3, "detected": 3}
     assert found["false_causal"] == {"claims": 1, "false": 0}
 
 
