@@ -46,6 +46,7 @@ def planted() -> Iterator[Workbench]:
         yield bench
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", USES)
 def test_tools_answer_alike_each_time_and_say_what_it_took(workbench: Workbench, name: str) -> None:
     first, second = (call(workbench, name, USES[name]) for _ in range(2))
@@ -108,6 +109,7 @@ def test_patch_screens_by_gradients_and_corrupts_by_noise(workbench: Workbench) 
     assert result.data["draws"] == 3
 
 
+@pytest.mark.slow
 def test_paths_and_the_circuit_are_those_that_were_planted(planted: Workbench) -> None:
     result = call(planted, "path_patch", {"pairs": PAIRS, "senders": ["head:0:3", "head:0:0", "head:1:2"],
                                           "receivers": ["head:1:2:k", "head:2:0:q", "logits"]})  # fmt: skip

@@ -44,8 +44,10 @@ def test_what_a_campaign_is_does_not_depend_on_where_its_model_runs_or_what_it_c
     assert len({plain.spec_hash, other.spec_hash, simulated.spec_hash}) == 3
 
 
-def test_campaigns_without_a_model_keep_their_hash() -> None:
-    assert load_spec(None, PLAN).spec_hash == "7b01d299dbaf6025"
+def test_campaigns_of_before_keep_their_hash() -> None:
+    """What had no model, and did not test what units do, is found by the hash that it had."""
+    assert load_spec(None, {**PLAN, "output": "off"}).spec_hash == "7b01d299dbaf6025"
+    assert load_spec(None, PLAN).spec_hash != "7b01d299dbaf6025"
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from benchmarks.causal.speed import measure, pairs_of
 from tools.subject import load_subject
 
 
+@pytest.mark.slow
 def test_all_ways_find_the_same_and_are_timed(tiny_gpt2_folder: Path) -> None:
     subject = load_subject(str(tiny_gpt2_folder), device="cpu")
     pairs = pairs_of(subject, 2, 6, 3)

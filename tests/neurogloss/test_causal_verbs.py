@@ -98,6 +98,7 @@ def test_ablate_keeps_a_reference_set_and_uses_it_again(
     assert json.loads(alone.out)["texts"] == 16
 
 
+@pytest.mark.slow
 def test_the_planted_circuit_is_on_its_page(run: Run) -> None:
     answer = run("circuit", "ioi", "--subject", "planted", "-n", "8", "--draws", "4")
     assert answer.code == 0, answer.err
