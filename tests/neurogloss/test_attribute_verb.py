@@ -23,6 +23,7 @@ CALLS: dict[str, list[str]] = {
     "units": ["--unit", "mlp:1:*;head:*:*"],
     "latents' passage": ["--unit", "head:1:*", "--method", "conductance"],
     "units directly": ["--unit", "mlp:2:*", "--method", "direct"],
+    "a single unit": ["--unit", "mlp:2:3"],
     "parts": ["--method", "direct"],
 }
 

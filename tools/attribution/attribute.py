@@ -278,6 +278,8 @@ class _Work:
         reader = self.reader
 
         def evaluate(present: BoolArray) -> Array:
+            if not len(present):  # a single part leaves no points between none and all
+                return np.zeros(0)
             batches = [present[i : i + reader.rows] for i in range(0, len(present), reader.rows)]
             return np.concatenate([reader.run(reader.row(len(batch)), edits(batch)) for batch in batches])
 
