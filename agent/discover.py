@@ -4,8 +4,8 @@
                       -> taken away on positive and on negative texts -> (investigated as a campaign)
 
 The sets are given, or made from a plain sentence: the corpus is searched for texts that are like it and for texts that
-are not. Candidates are units whose largest activation on a text tells the two apart
-(after class-separability in Marin-Llobet & Ferrando, arXiv 2605.01555, and arXiv 2405.14860's binarised features).
+are not. Candidates are units whose largest activation on a text tells the two apart (after the class-separability of
+arXiv 2605.01555).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Which unit of another version of a subject does what a unit did: by activations on the same tokens.
 
-Average neuron-wise correlation compares unit j with unit j, which needs no matching where the architecture is the same
-(Del & Fishel 2022, "Cross-lingual similarity of multilingual representations revisited", arXiv 2212.01924). Here each
-unit is compared with all units of its group as well, so that one that went elsewhere is found there.
+Average neuron-wise correlation (ANC) compares unit j with unit j, which needs no matching where the architecture is the
+same. Here each unit is compared with all units of its group as well, so that one that went elsewhere is found there.
 """
 
 from __future__ import annotations

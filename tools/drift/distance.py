@@ -1,6 +1,6 @@
 """How far two versions of a model are apart as a whole, by what they make of prompts that ask for nothing.
 
-Delta Activations (Xu et al. 2025, arXiv 2509.04442): the mean, over fixed generic prompts, of the difference of the
+Delta Activations (arXiv 2509.04442): the mean, over fixed generic prompts, of the difference of the
 last block's output at the last token. The vectors of several versions compare by cosine; what is printed beside a
 recheck is its length, relative to what the old model has there.
 """
