@@ -117,7 +117,7 @@ def _outputs(summaries: Sequence[Json]) -> list[str]:
             number(planted["precision"]), number(planted["recall"]), f"{dose['detected']}/{dose['units']}",
             f"{weak['detected']}/{weak['units']}",
         ])  # fmt: skip
-    head = ["explainer", "inert", "false effect", "false none", "effects", "tokens P", "R", "dose", "weak"]
+    head = ["explainer", "inert", "made up", "missed", "effects", "tokens P", "R", "dose", "weak"]
     return table(head, rows)
 
 
