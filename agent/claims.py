@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from explainers.types import Explainer, Explanation, Predictor
 from scorers.metrics import METRICS, Comparison, evaluate
 from scorers.windows import thin
 from tools.index import SplitView
-from tools.types import Sample, UnitId
+from tools.types import IntArray, Sample, UnitId
 
 
 def claim_digest(
@@ -61,7 +62,24 @@ def compare(predictor: Predictor, view: SplitView, sample: Sample, polarity: str
     )
 
 
-def rank_rivals(
+#: What is known of a rival that was not compared.
+_UNKNOWN: dict[str, Any] = {"f1": None, "average_precision": None}
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Rivals on the refine split, in their order."""
+
+    marks: list[dict[str, Any]]
+    """For each 'f1' and 'average_precision' at the corpus's prevalence; None where they are undefined, or the rival
+    predicts nothing or was not asked."""
+    comparisons: list[Comparison | None]
+    """Predicted against true activation of each, on the same n positions."""
+    documents: IntArray
+    """Document of each position, [n]; empty where nothing was compared."""
+
+
+def try_rivals(
     rivals: Sequence[Explanation],
     view: SplitView,
     unit: UnitId,
@@ -71,8 +89,8 @@ def rank_rivals(
     explainer: Explainer | None = None,
     seed: int = 0,
     even_alone: bool = False,
-) -> list[dict[str, Any]]:
-    """How each rival does on the refine split, in the rivals' order.
+) -> Tried:
+    """How each rival does on the refine split.
 
     A language model is not asked about a rival that is alone. Where it is asked, all rivals are compared on the same
     few windows of the split.
@@ -86,37 +104,36 @@ def rank_rivals(
         explainer: Who wrote them; None when their rules say it all.
         seed: Of the campaign; decides the windows.
         even_alone: Ask the language model about a single rival too.
-
-    Returns:
-        For each 'f1' and 'average_precision' at the corpus's prevalence; None where they are undefined, or the rival
-        predicts nothing.
     """
     sample = view.sample(unit)
     predictors = [predictor_of(explainer, rival) for rival in rivals]
-    nothing: dict[str, Any] = {"f1": None, "average_precision": None}
+    nothing = Tried([dict(_UNKNOWN) for _ in rivals], [None] * len(rivals), np.zeros(0, np.int64))
     if not len(sample):
-        return [dict(nothing) for _ in rivals]
+        return nothing
     if any(getattr(predictor, "costly", False) for predictor in predictors):
         if len(rivals) == 1 and not even_alone:
-            return [nothing]
+            return nothing
         sample = thin(view, unit, polarity, threshold, seed=seed, common_seed=seed)
-    marks: list[dict[str, Any]] = []
-    for predictor in predictors:
-        if predictor is None:
-            marks.append(dict(nothing))
-            continue
-        comparison = compare(predictor, view, sample, polarity, threshold)
-        marks.append({name: evaluate(METRICS.get(name), comparison)[0] for name in ("f1", "average_precision")})
-    return marks
+    comparisons = [
+        None if predictor is None else compare(predictor, view, sample, polarity, threshold) for predictor in predictors
+    ]
+    return Tried([mark_of(one) for one in comparisons], comparisons, sample.documents)
 
 
-def best_rival(marks: Sequence[dict[str, Any]]) -> int:
-    """The rival with the highest F1 on refine, then average precision; among equals the explainer's own first."""
-    return max(
+def mark_of(comparison: Comparison | None) -> dict[str, Any]:
+    """The figures by which rivals are compared; unknown for one that predicts nothing."""
+    if comparison is None:
+        return dict(_UNKNOWN)
+    return {name: evaluate(METRICS.get(name), comparison)[0] for name in _UNKNOWN}
+
+
+def best_first(marks: Sequence[dict[str, Any]]) -> list[int]:
+    """Numbers of the rivals by F1 on refine, then average precision; among equals the explainer's own first."""
+    return sorted(
         range(len(marks)),
         key=lambda i: (
-            -1.0 if marks[i]["f1"] is None else marks[i]["f1"],
-            -1.0 if marks[i]["average_precision"] is None else marks[i]["average_precision"],
-            -i,
+            1.0 if marks[i]["f1"] is None else -marks[i]["f1"],
+            1.0 if marks[i]["average_precision"] is None else -marks[i]["average_precision"],
+            i,
         ),
     )

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 
-from agent.claims import rank_rivals
+from agent.claims import try_rivals
 from agent.llm_settings import LlmSettings
 from agent.progress import Observer
 from agent.spec import CampaignSpec
@@ -132,11 +132,11 @@ def make_explainer(spec: CampaignSpec, kit: LlmKit | None) -> Explainer:
 
     def mark(rivals: Sequence[Explanation], evidence: Evidence, explainer: Explainer) -> list[float | None]:
         refine = cast("SplitView", evidence.refine)  # what a bench hands out
-        marks = rank_rivals(
+        tried = try_rivals(
             rivals, refine, evidence.unit, evidence.polarity, evidence.threshold, explainer=explainer,
             seed=spec.seed, even_alone=True,
         )  # fmt: skip
-        return [row["f1"] for row in marks]
+        return [row["f1"] for row in tried.marks]
 
     return StagedExplainer(
         [StageOf(get(stage.explainer, kit=kit, **stage.options), stage.below) for stage in spec.stages], mark

@@ -6,10 +6,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from agent.bench import Bench
+from agent.claims import claim_digest
 from agent.plain import digest, plain
 from agent.progress import UnitDone
 from agent.state import Json, State, hypothesis_key
 from explainers.output.claim import claim_in
+from explainers.types import Explanation
 from store.records import (
     Cost,
     DescriptionRecord,
@@ -53,7 +55,7 @@ def result_of(state: State, bench: Bench, unit: UnitId, *, kept_as: str | None =
         examples=examples,
         hypotheses=tuple(_hypotheses(state)),
         experiments=tuple(_experiment(row) for row in (*state["experiments"], *_sealed_tests(state))),
-        descriptions=tuple(_descriptions(state)),
+        descriptions=(*_descriptions(state), *_runners_up(state, bench, unit)),
         cost=spent,
     )
 
@@ -64,9 +66,11 @@ def cost_of(spent: dict[str, float]) -> Cost:
 
 
 def events_of(unit: UnitId, result: InvestigationResult) -> list[UnitDone]:
-    """What is told to the observer of a committed result, a description each."""
+    """What is told to the observer of a committed result, one for each tail that is described."""
     told = []
     for description in result.descriptions:
+        if description.rank > 1:
+            continue
         score = next((s for s in description.scores if s.metric == stored_name("f1") and s.headline), None)
         told.append(
             UnitDone(
@@ -129,9 +133,11 @@ def _hypotheses(state: State) -> Iterator[HypothesisRecord]:
     for polarity, rivals in state["rivals"].items():
         marks = state["marks"][polarity]
         chosen = state["chosen"][polarity]
+        ranks = {one["rival"]: rank for rank, one in enumerate(state["standing"][polarity], start=1)}
         for number, rival in enumerate(rivals):
             details: Json = {"explainer": _told(rival["details"]), "refine": marks[number]}
-            if number != chosen:
+            rank = ranks.get(number)
+            if rank is None:
                 details["dropped"] = f"{hypothesis_key(polarity, chosen)} does better on refine"
             yield HypothesisRecord(
                 key=hypothesis_key(polarity, number),
@@ -142,7 +148,7 @@ def _hypotheses(state: State) -> Iterator[HypothesisRecord]:
                 output_half=rival["output_half"],
                 exceptions=rival["exceptions"],
                 rule=rival["rule"],
-                status=state["verdicts"][polarity]["input"] if number == chosen else "dropped",
+                status="dropped" if rank is None else "untested" if rank > 1 else state["verdicts"][polarity]["input"],
                 details=details,
             )
 
@@ -191,6 +197,7 @@ def _descriptions(state: State) -> Iterator[DescriptionRecord]:
             details={
                 "explainer": _told(claim["details"]),
                 "refine": state["marks"][polarity][chosen],
+                "standing": _standing(polarity, state["standing"][polarity][0]),
                 "tail": tails[polarity],
                 "verdict": verdict,
                 "output": _output(state["tests"][polarity]),
@@ -198,6 +205,40 @@ def _descriptions(state: State) -> Iterator[DescriptionRecord]:
                 "cost": {name: int(state["cost"][name]) for name in ("tool_calls", "forward_passes")},
             },
         )
+
+
+def _runners_up(state: State, bench: Bench, unit: UnitId) -> Iterator[DescriptionRecord]:
+    """Rivals that are kept beside what is asserted. Sealed text was opened for the latter alone."""
+    for tail in state["triage"]["tails"]:
+        polarity = tail["polarity"]
+        for rank, one in enumerate(state["standing"][polarity][1:], start=2):
+            rival = Explanation(**state["rivals"][polarity][one["rival"]])
+            yield DescriptionRecord(
+                polarity=polarity,
+                rank=rank,
+                label=rival.label,
+                input_half=rival.input_half,
+                output_half=rival.output_half,
+                exceptions=rival.exceptions,
+                rule=rival.rule,
+                explainer=rival.explainer,
+                claim=claim_digest(unit, polarity, tail["threshold"], rival, bench.explainer),
+                hypothesis=hypothesis_key(polarity, one["rival"]),
+                details={
+                    "explainer": _told(rival.details),
+                    "refine": state["marks"][polarity][one["rival"]],
+                    "standing": _standing(polarity, one),
+                    "tail": tail,
+                },
+            )
+
+
+def _standing(polarity: str, one: Json) -> Json:
+    return {
+        "selection": one["selection"],
+        "agreement": one["agreement"],
+        "same": [hypothesis_key(polarity, number) for number in one["same"]],
+    }
 
 
 def _output(test: Json) -> Json:

@@ -26,6 +26,8 @@ class State(TypedDict, total=False):
     """By polarity: how each rival did on refine, in the order of `rivals`."""
     chosen: dict[str, int]
     """By polarity: which rival is asserted."""
+    standing: dict[str, list[Json]]
+    """By polarity: what is asserted and the runners-up (`agent.disagreement.Standing`)."""
     claims: dict[str, Json]
     """By polarity: what is asserted, with the digest that it is known by."""
     scores: dict[str, list[Json]]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from agent.claims import best_rival, claim_digest, rank_rivals
+from agent.claims import best_first, claim_digest, try_rivals
 from agent.desk import Desk
+from agent.disagreement import standings
 from agent.experiments import Report, experiment_of, measured_event
 from agent.ledger import Ledger
 from agent.output_half import test_output
@@ -91,19 +92,25 @@ def experiment_step(state: State, desk: Desk, ledger: Ledger) -> State:
 
 
 def choose_step(state: State, desk: Desk, ledger: Ledger) -> State:
-    """The rival that does best on the refine split."""
+    """The rival that does best on the refine split, and those that say something else and do almost as well."""
     marks: dict[str, list[Json]] = {}
     chosen: dict[str, int] = {}
+    standing: dict[str, list[Json]] = {}
     for tail in tails_of(state):
         rivals = explanations_of(state, tail.polarity)
         with desk.charged(tail.polarity, "choice"):
-            marks[tail.polarity] = rank_rivals(
+            tried = try_rivals(
                 rivals, desk.bench.refine, desk.unit, tail.polarity, tail.threshold, explainer=desk.bench.explainer,
                 seed=desk.bench.spec.seed,
             )  # fmt: skip
-        chosen[tail.polarity] = best_rival(marks[tail.polarity])
+        order = best_first(tried.marks)
+        left = standings(
+            tried.comparisons, tried.documents, order, seed=desk.bench.seed(desk.unit, f"standing {tail.polarity}")
+        )
+        marks[tail.polarity], chosen[tail.polarity] = tried.marks, order[0]
+        standing[tail.polarity] = [plain(one) for one in left]
         ledger.count(len(rivals))
-    return {"marks": marks, "chosen": chosen}
+    return {"marks": marks, "chosen": chosen, "standing": standing}
 
 
 def write_step(state: State, desk: Desk, ledger: Ledger) -> State:

@@ -42,7 +42,7 @@ _SCORE = (
     "metric", "split", "predictor", "protocol_hash", "value", "low", "high", "n_examples", "n_documents", "null_mean",
     "p_value", "e_value", "q_value", "unparseable", "headline",
 )  # fmt: skip
-_OPENING = ("claim", "polarity", "version", "split")
+_OPENING = ("claim", "polarity", "version", "split", "predictions")
 _CALL = ("purpose", "asker", "polarity", "model", "request_hash", "status", "error")
 #: Parts of a response that differ from answer to answer though the answers say the same.
 _PASSING = ("id", "created", "usage", "system_fingerprint", "service_tier")

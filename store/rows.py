@@ -112,8 +112,22 @@ class CampaignScore:
 
 
 @dataclass(frozen=True)
+class RunnerUp:
+    """A rival of a description that says something else and might have been chosen in its place; it was not tested."""
+
+    description_id: int
+    rank: int
+    """2 or more."""
+    label: str
+    input_half: str
+    rule: str | None
+    selection: float | None
+    """Share of the resamples of the refine split in which it, or one that says the same, does best."""
+
+
+@dataclass(frozen=True)
 class DescribedRow:
-    """A current description with its unit and its headline scores on the score split; a row of the views."""
+    """What is asserted of a tail, with its unit and its headline scores on the score split; a row of the views."""
 
     description_id: int
     subject: str
@@ -153,6 +167,10 @@ class DescribedRow:
     control: str | None
     """Kind of the blind control that it describes; None for units that were asked for."""
     control_of: str | None
+    selection: float | None = None
+    """Share of the resamples of the refine split in which it, or one that says the same, does best."""
+    runners_up: tuple[RunnerUp, ...] = ()
+    """Best first."""
 
 
 @dataclass(frozen=True)
@@ -308,6 +326,8 @@ class OpeningRow:
     polarity: str
     version: int
     split: str
+    predictions: str | None
+    """Digest of what was predicted of it before."""
     opened_by: str
     created_at: str | None
     description_id: int | None

@@ -81,6 +81,8 @@ class Opening:
     version: int
     """1 for the first claim of this investigation and polarity, 2 for its first revision, and so on."""
     split: str
+    predictions: str | None = None
+    """Digest of what was predicted of the split before it was opened."""
 
 
 @dataclass(frozen=True)

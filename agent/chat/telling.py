@@ -69,6 +69,10 @@ def _unit(data: Json, cite: str) -> list[str]:
         lines += _folded(f"when on ({row['verdict_output']})", row["does_when_on"])
         lines += _folded("except", row["exceptions"])
         lines += ["  " + _score(score) for score in row["scores"]]
+    for row in data["runners_up"]:
+        lines += ["", f"{row['polarity']} or, untested: {line(row['label'], 50)} {row['cite']}"]
+        if row["selection"] is not None:
+            lines += [f"  does best in {share(row['selection'])} of resamples {row['cite']}"]
     if not data["descriptions"]:
         lines += ["  It has no description."]
         lines += [f"  campaign '{job['campaign']}': {job['status']}, {job['reason'] or 'no reason given'} {job['cite']}"

@@ -67,10 +67,11 @@ def unit(library: Library, arguments: UnitArguments) -> Finding:
     kinds = Counter(experiment.kind for experiment in page.experiments)
     data = {
         "unit": _about(page),
-        "descriptions": [_description(row) for row in current[:4]],
+        "descriptions": [_description(row) for row in current if row.rank == 1][:4],
+        "runners_up": [_runner_up(row) for row in current if row.rank > 1][:4],
         "counts": {
-            "descriptions": len(current), "rivals": len(page.hypotheses), "experiments": dict(kinds),
-            "kept_examples": len(page.examples),
+            "descriptions": sum(row.rank == 1 for row in current), "rivals": len(page.hypotheses),
+            "experiments": dict(kinds), "kept_examples": len(page.examples),
         },
         "investigations": [_job(page, number) for number in range(min(3, len(page.investigations)))],
     }  # fmt: skip
@@ -136,7 +137,7 @@ def why(library: Library, arguments: UnitArguments) -> Finding:
     was scored on, the scores, and the experiments that speak for or against it.
     """
     page = _page(library, arguments)
-    claims = [_claim(page, row) for row in page.descriptions if row.superseded_by is None][:4]
+    claims = [_claim(page, row) for row in page.descriptions if row.superseded_by is None and row.rank == 1][:4]
     data = {"unit": arguments.unit, "claims": claims}
     if not claims:
         return Finding(f"{arguments.unit} has no description, so there is no verdict", data)
@@ -208,7 +209,17 @@ def _description(row: DescriptionPage) -> Json:
         "cite": cite("description", row.description_id), "polarity": row.polarity, "campaign": row.campaign,
         "label": clipped(row.label, 200), "fires_on": clipped(row.input_half), "does_when_on": clipped(row.output_half),
         "exceptions": clipped(row.exceptions), "explainer": row.explainer, "verdict_input": row.verdict_input,
-        "verdict_output": row.verdict_output, "scores": [_score(score) for score in row.scores if score.headline],
+        "verdict_output": row.verdict_output, "selection": short((row.details.get("standing") or {}).get("selection")),
+        "scores": [_score(score) for score in row.scores if score.headline],
+    }  # fmt: skip
+
+
+def _runner_up(row: DescriptionPage) -> Json:
+    """A rival that says something else and might have been chosen; it was not tested on sealed text."""
+    return {
+        "cite": cite("description", row.description_id), "polarity": row.polarity, "campaign": row.campaign,
+        "rank": row.rank, "label": clipped(row.label, 200), "fires_on": clipped(row.input_half),
+        "selection": short((row.details.get("standing") or {}).get("selection")),
     }  # fmt: skip
 
 

@@ -61,7 +61,10 @@ def unit_page(page: UnitPage, *, colour: bool, width: int, examples: int = 8) ->
         rows = [d for d in current if d.polarity == polarity]
         if rows:
             parts += [_description(rows[0]), Text()]
-            parts += [_others(rows[1:]), Text()] if rows[1:] else []
+            beside = [row for row in rows[1:] if row.rank > 1 and row.investigation_id == rows[0].investigation_id]
+            parts += [_runners_up(rows[0], beside), Text()] if beside else []
+            others = [row for row in rows[1:] if row.rank == 1]
+            parts += [_others(others), Text()] if others else []
     drawn = _histogram(page, width, colour)
     parts += [_heading("Activations"), *drawn, Text()] if drawn else []
     for polarity in ("+", "-"):
@@ -149,6 +152,25 @@ def _rule(rule: str) -> Text:
     if len(lines) > _RULE_LINES:
         lines = [*lines[: _RULE_LINES - 1], f"… and {len(lines) - _RULE_LINES + 1} more lines (--json has all)"]
     return Text("\n".join(lines), "dim")
+
+
+def _runners_up(best: DescriptionPage, rows: Sequence[DescriptionPage]) -> RenderableType:
+    """Rivals that say something else and might have been chosen: how often each is when documents are drawn anew."""
+    table = Table.grid(padding=(0, 1))
+    for justify in ("left", "right", "left"):
+        table.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
+    for row in (best, *rows):
+        f1 = (row.details.get("refine") or {}).get("f1")
+        told = "" if f1 is None else f"F1 {score(f1)} on refine"
+        table.add_row("", share(selection_of(row)), told, Text(clean(row.label)))
+    title = Text("  disagreement: how often each does best when documents are drawn anew", "dim")
+    return Group(title, Padding(table, _INSET))
+
+
+def selection_of(row: DescriptionPage) -> float | None:
+    """Share of the resamples in which a description, or one that says the same, does best."""
+    return (row.details.get("standing") or {}).get("selection")
 
 
 def _others(rows: Sequence[DescriptionPage]) -> RenderableType:

@@ -106,7 +106,7 @@ def campaign_summary(
 def campaign_scores(
     db: Database, campaign_id: int, *, headline_only: bool = True, controls: bool = False
 ) -> list[CampaignScore]:
-    """The scores of a campaign's current descriptions, those of its blind controls only when asked for."""
+    """The scores of what a campaign asserts, those of its blind controls only when asked for."""
     score, description, unit, job = schema.Score, schema.Description, schema.Unit, schema.Investigation
     query = (
         sa.select(
@@ -116,7 +116,7 @@ def campaign_scores(
         .join(description, description.id == score.description_id)
         .join(unit, unit.id == description.unit_id)
         .join(job, job.id == description.investigation_id)
-        .where(description.campaign_id == campaign_id, description.superseded_by.is_(None))
+        .where(description.campaign_id == campaign_id, description.superseded_by.is_(None), description.rank == 1)
         .order_by(score.id)
     )  # fmt: skip
     if headline_only:

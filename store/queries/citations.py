@@ -26,7 +26,7 @@ _DRAWN = ("histogram_edges", "histogram_counts")
 #: Of an experiment's arguments: token ids of the texts that were run.
 _IDS = ("prompts", "ids")
 #: Of the details of a description or a rival: the rest is how an explainer came to it.
-_DETAILS = ("verdict", "tail", "refine", "reason")
+_DETAILS = ("verdict", "tail", "refine", "standing", "reason")
 #: Ids in one look-up; SQLite takes no more than some thousands.
 _AT_ONCE = 500
 

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
+from store import schema
 from store.database import Database
 from store.errors import StoreError
-from store.rows import DescribedRow, moment
+from store.rows import DescribedRow, RunnerUp, moment
 from store.schema.views import all_descriptions, current_descriptions
 
 _Keys = tuple[sa.ColumnElement[Any], ...]
+#: Investigations in one look-up; SQLite takes no more than some thousands.
+_AT_ONCE = 500
 
 
 def descending(column: sa.ColumnElement[Any]) -> _Keys:
@@ -60,8 +66,9 @@ def best_descriptions(
 ) -> list[DescribedRow]:
     """The best current description of each tail of each unit, of those within `campaign`, `subject` and `explainer`.
 
-    The best is a supported one before an undecided one before a refuted one, then the one with the highest F1. The
-    other filters apply to the best ones: a unit whose best is refuted is no answer to ``verdict='supported'``.
+    Each is what a campaign asserts, with the runners-up that it kept beside. The best is a supported one before an
+    undecided one before a refuted one, then the one with the highest F1. The other filters apply to the best ones: a
+    unit whose best is refuted is no answer to ``verdict='supported'``.
 
     Args:
         db: the database.
@@ -109,10 +116,41 @@ def best_descriptions(
     unit = (c.subject, c.kind, c.layer, c.dictionary, c.unit_index, c.polarity, c.description_id)
     best = best.order_by(*ORDERS[order](ranked), *unit)
     with db.session() as session:
-        return [described(row) for row in session.execute(best.limit(limit).offset(offset)).mappings()]
+        rows = [described(row) for row in session.execute(best.limit(limit).offset(offset)).mappings()]
+        return with_runners_up(session, rows)
 
 
 def described(row: Mapping[Any, Any]) -> DescribedRow:
-    """A row of the view `current_descriptions` or `best_descriptions`."""
-    values = {name: row[name] for name in DescribedRow.__dataclass_fields__}
+    """A row of the view `current_descriptions` or `best_descriptions`, without its runners-up."""
+    values = {name: row[name] for name in DescribedRow.__dataclass_fields__ if name not in ("selection", "runners_up")}
     return DescribedRow(**{**values, "created_at": moment(values["created_at"])})
+
+
+def with_runners_up(session: Session, rows: Sequence[DescribedRow]) -> list[DescribedRow]:
+    """The same rows, each with its selection probability and the runners-up of its investigation and tail."""
+    table = schema.Description
+    selection = table.details["standing"]["selection"].as_float()
+    own: dict[int, float | None] = {}
+    others: dict[tuple[int, str], list[RunnerUp]] = defaultdict(list)
+    jobs = sorted({row.investigation_id for row in rows})
+    for start in range(0, len(jobs), _AT_ONCE):
+        query = (
+            sa.select(
+                table.investigation_id, table.polarity, table.id, table.rank, table.label, table.input_half, table.rule,
+                selection,
+            )
+            .where(table.investigation_id.in_(jobs[start : start + _AT_ONCE]), table.superseded_by.is_(None))
+            .order_by(table.rank)
+        )  # fmt: skip
+        for job, polarity, key, rank, label, half, rule, share in session.execute(query):
+            own[key] = share
+            if rank > 1:
+                others[job, polarity].append(RunnerUp(key, rank, label, half, rule, share))
+    return [
+        replace(
+            row,
+            selection=own.get(row.description_id),
+            runners_up=tuple(others[row.investigation_id, row.polarity]),
+        )
+        for row in rows
+    ]

@@ -16,7 +16,9 @@ _SPLIT = "score"
 
 
 def campaign_evidence(db: Database, name: str, *, controls: bool = True) -> list[ClaimRow]:
-    """One record for each current description of a campaign, its blind controls among them, in a fixed order.
+    """One record for each claim of a campaign, its blind controls' among them, in a fixed order.
+
+    A claim is what is asserted of a tail: the runners-up beside it, which were not tested, are none.
 
     Units are ordered by their ids and controls come last, whatever the order in which they were worked on.
 
@@ -34,10 +36,10 @@ def campaign_evidence(db: Database, name: str, *, controls: bool = True) -> list
         sa.select(description, unit, job)
         .join(unit, unit.id == description.unit_id)
         .join(job, job.id == description.investigation_id)
-        .where(description.campaign_id == campaign.id, description.superseded_by.is_(None))
+        .where(description.campaign_id == campaign.id, description.superseded_by.is_(None), description.rank == 1)
         .order_by(
             job.control.is_not(None), unit.kind, unit.layer, unit.dictionary, unit.unit_index, unit.unit,
-            description.polarity, description.rank, description.id,
+            description.polarity, description.id,
         )
     )  # fmt: skip
     if not controls:
@@ -69,7 +71,7 @@ def control_rows(db: Database, campaign: str) -> list[ControlRow]:
         verdicts: dict[int, dict[str, str]] = defaultdict(dict)
         for key, polarity, verdict in session.execute(
             sa.select(description.investigation_id, description.polarity, description.verdict_input).where(
-                description.campaign_id == known.id, description.superseded_by.is_(None)
+                description.campaign_id == known.id, description.superseded_by.is_(None), description.rank == 1
             )
         ):
             verdicts[key][polarity] = verdict

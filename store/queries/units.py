@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from store import schema
 from store.database import Database
 from store.errors import StoreError
-from store.queries.descriptions import described
+from store.queries.descriptions import described, with_runners_up
 from store.queries.patterns import matching
 from store.records import CONTROL_KIND
 from store.rows import (
@@ -89,8 +89,9 @@ def find_units(
                 .where(best_view.c.unit_id.in_(ids[start : start + 1000]))
                 .order_by(best_view.c.unit_id, best_view.c.polarity)
             )
-            for row in rows.mappings():
-                best[row["unit_id"]].append(described(row))
+            there = rows.mappings().all()
+            for row, one in zip(there, with_runners_up(session, [described(row) for row in there]), strict=True):
+                best[row["unit_id"]].append(one)
         return [FoundUnit(_unit(row, owner), best[row.id]) for row, owner in found]
 
 
@@ -197,7 +198,7 @@ def _descriptions(session: Session, campaigns: dict[int, str]) -> list[Descripti
     def place(row: schema.Description) -> tuple[Any, ...]:
         f1 = [s.value for s in scores[row.id] if s.headline and s.metric == "weighted_f1" and s.split == "score"]
         best = f1[0] if f1 and f1[0] is not None else -1.0
-        return (row.superseded_by is not None, _SUPPORT[row.verdict_input], -best, row.rank, -row.id)
+        return (row.superseded_by is not None, row.rank > 1, _SUPPORT[row.verdict_input], -best, row.rank, -row.id)
 
     pages = []
     for row in sorted(rows, key=place):

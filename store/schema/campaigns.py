@@ -91,6 +91,8 @@ class Opening(Base):
     polarity: Mapped[str]
     version: Mapped[int]
     split: Mapped[str]
+    predictions: Mapped[str | None]
+    """Digest of what was predicted of the split before; null where nothing was."""
     opened_by: Mapped[str]
     lease: Mapped[int]
     created_at: Mapped[Created]

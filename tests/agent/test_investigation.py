@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -18,10 +20,11 @@ from agent.desk import Desk
 from agent.experiments import Report, experiment_of
 from agent.investigation import STEPS, build_graph, investigate
 from agent.ledger import Ledger
-from agent.results import result_of
+from agent.results import events_of, result_of
 from agent.sealed import judge_edges
 from agent.state import State
 from explainers.registry import get
+from explainers.types import Evidence, Explanation, Recorder
 from scorers.types import Null, Score
 from scorers.verdict import Verdict
 from store.records import ExperimentRecord
@@ -89,8 +92,8 @@ def test_steps_run_alone_one_after_the_other(bench: Bench, desk: Callable[..., D
     assert calls["triage"] == 0
     assert calls["score"] >= 1
     assert set(state) == {
-        "cost", "triage", "profile", "rivals", "events", "experiments", "marks", "chosen", "claims", "scores",
-        "tests", "verdicts",
+        "cost", "triage", "profile", "rivals", "events", "experiments", "marks", "chosen", "standing", "claims",
+        "scores", "tests", "verdicts",
     }  # fmt: skip
 
 
@@ -126,6 +129,45 @@ def test_stopped_before_any_step_ends_as_if_undisturbed(desk: Callable[..., Desk
             assert without_times(investigate(graph, desk(), f"before {name}")) == undisturbed
             # An investigation that is complete but was not committed yet is not run again.
             assert without_times(investigate(graph, desk(stop_before="triage"), f"before {name}")) == undisturbed
+
+
+class Undecided:
+    """Rules for early and for late positions, each right about as often, and the second of them once more."""
+
+    name = "undecided"
+
+    def explain(self, evidence: Evidence, recorder: Recorder) -> list[Explanation]:
+        sample, texts = evidence.refine.sample(evidence.unit), evidence.refine.texts
+        active = evidence.sign * sample.values > evidence.threshold
+        places = zip(sample.contexts[active].tolist(), sample.positions[active].tolist(), strict=True)
+        tokens = ", ".join(sorted({json.dumps(texts.pieces(context)[position]) for context, position in places}))
+        middle = int(np.median(np.repeat(sample.positions[active], sample.weights[active].round().astype(int))))
+        rules = [
+            f"rule v1\n9 if token in {{{tokens}}} and {part}\nelse 0\n"
+            for part in (f"position < {middle}", f"not position < {middle}", f"not position < {middle}")
+        ]
+        return [Explanation(self.name, rule[:20], rule, None, rule, None, {}) for rule in rules]
+
+
+def test_rivals_that_might_have_been_chosen_are_kept_untested(bench: Bench, desk: Callable[..., Desk]) -> None:
+    opened: list[str] = []
+    at = desk(opened=opened)
+    at.bench = replace(bench, explainer=Undecided())
+    state = investigate(build_graph(InMemorySaver()), at, "t")
+    found = result_of(state, at.bench, NEURON)
+    ranked = {(row.polarity, row.rank): row for row in found.descriptions}
+    for polarity in state["claims"]:
+        first, second = ranked[polarity, 1], ranked[polarity, 2]
+        assert first.claim in opened
+        assert second.claim not in opened
+        assert (second.verdict_input, second.verdict_output, second.scores) == ("untested", "untested", ())
+        standing = [row.details["standing"] for row in (first, second)]
+        assert sum(row["selection"] for row in standing) == pytest.approx(1)
+        assert sorted(len(row["same"]) for row in standing) == [0, 1], "the repeated rule is one with the second"
+        statuses = {row.key: row.status for row in found.hypotheses if row.polarity == polarity}
+        assert statuses[second.hypothesis] == "untested"
+        assert list(statuses.values()).count("dropped") == 1
+    assert len(events_of(NEURON, found)) == len(state["claims"])
 
 
 def test_claim_is_fixed_before_the_seal_is_opened(desk: Callable[..., Desk]) -> None:

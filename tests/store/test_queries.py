@@ -127,11 +127,41 @@ def test_both_tails_and_runners_up_are_kept_and_versions_superseded(
     examples = [*base.examples, ExampleRecord("explore", "bottom", "-", "d2", 1, 0, 0, ["7"], [-0.2], 1.0)]
     store.finish(bench.db, job, dataclasses.replace(base, descriptions=[newer, minus, rival, older], examples=examples))
     page = store.unit_page(bench.db, job.unit)
-    assert [row.label for row in page.descriptions] == ["the article 'the'", "a rival", "digits", "older words"]
+    assert [row.label for row in page.descriptions] == ["the article 'the'", "digits", "a rival", "older words"]
     assert page.descriptions[-1].superseded_by == page.descriptions[0].description_id
     assert [(row.label, row.polarity) for row in store.best_descriptions(bench.db)] == [
         ("the article 'the'", "+"), ("digits", "-"),
     ]  # fmt: skip
+
+
+def test_a_runner_up_stands_beside_what_is_asserted_and_nowhere_else(
+    bench: Any, result: Callable[..., InvestigationResult]
+) -> None:
+    job = store.lease_next(bench.db, bench.campaign_id, "me", 60)
+    assert job is not None
+    base = result(job.unit, verdict="refuted")
+    first = dataclasses.replace(base.descriptions[0], details={"standing": {"selection": 0.7}})
+    rival = dataclasses.replace(
+        first, rank=2, label="a rival of it", claim="c-r", scores=(), verdict_input="untested", hypothesis="h2",
+        details={"standing": {"selection": 0.25}},
+    )  # fmt: skip
+    store.finish(bench.db, job, dataclasses.replace(base, descriptions=[first, rival]))
+    for [row] in (
+        store.best_descriptions(bench.db),
+        store.best_descriptions(bench.db, controls=True),
+        store.find_units(bench.db, job.unit)[0].descriptions,
+    ):
+        assert (row.verdict_input, row.rank, row.selection) == ("refuted", 1, 0.7), (
+            "untested is not better than refuted"
+        )
+        assert [(one.rank, one.label, one.selection) for one in row.runners_up] == [(2, "a rival of it", 0.25)]
+    assert [row.rank for row in store.unit_page(bench.db, job.unit).descriptions] == [1, 2]
+    [campaign] = store.list_campaigns(bench.db)
+    assert (campaign.descriptions, campaign.supported) == (1, 0)
+    summary = store.campaign_summary(bench.db, campaign.campaign)
+    assert summary.total.verdicts_input == {"refuted": 1}
+    assert [claim.verdict_input for claim in store.campaign_evidence(bench.db, campaign.campaign)] == ["refuted"]
+    assert store.search_text(bench.db, "rival") == []
 
 
 def test_a_unit_page_tells_all_and_is_ready_for_json(filled: Any) -> None:
