@@ -157,13 +157,13 @@ def _rule(rule: str) -> Text:
 def _runners_up(best: DescriptionPage, rows: Sequence[DescriptionPage]) -> RenderableType:
     """Rivals that say something else and might have been chosen: how often each is when documents are drawn anew."""
     table = Table.grid(padding=(0, 1))
-    for justify in ("left", "right", "left"):
-        table.add_column(justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
     table.add_column(ratio=1, no_wrap=True, overflow="ellipsis")
     for row in (best, *rows):
         f1 = (row.details.get("refine") or {}).get("f1")
         told = "" if f1 is None else f"F1 {score(f1)} on refine"
-        table.add_row("", share(selection_of(row)), told, Text(clean(row.label)))
+        table.add_row(share(selection_of(row)), told, Text(clean(row.label)))
     title = Text("  disagreement: how often each does best when documents are drawn anew", "dim")
     return Group(title, Padding(table, _INSET))
 
