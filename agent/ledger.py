@@ -46,6 +46,10 @@ class PassCounter:
         finally:
             self._counts.value, self._counts.tokens = before
 
+    def charge(self, passes: int, tokens: int) -> None:
+        """Count what this thread ran of another model as well."""
+        self._counts.value, self._counts.tokens = self.value + passes, self.tokens + tokens
+
     def close(self) -> None:
         """Take the hook away."""
         self._handle.remove()

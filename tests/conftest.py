@@ -86,6 +86,22 @@ def tiny_llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_t5_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random T5 (3 encoder and 2 decoder layers, d_model 32), which is an encoder-decoder model, as a folder."""
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("models") / "tiny-t5"
+    torch.manual_seed(6)
+    config = T5Config(
+        vocab_size=400, d_model=32, d_kv=8, d_ff=48, num_layers=3, num_decoder_layers=2, num_heads=4,
+        decoder_start_token_id=1, pad_token_id=1, eos_token_id=0,
+    )  # fmt: skip
+    T5ForConditionalGeneration(config).save_pretrained(folder)
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """400 short, distinct documents as JSONL."""
     import json

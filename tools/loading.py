@@ -40,8 +40,12 @@ def quiet() -> Iterator[None]:
             transformers_logging.enable_progress_bar()
 
 
-def find_folder(name_or_path: str) -> tuple[str, Path]:
-    """The subject's short name and the local folder with its files, downloaded from the hub where need be.
+def find_folder(name_or_path: str, *, download: bool = True) -> tuple[str, Path]:
+    """The subject's short name and the local folder with its files.
+
+    Args:
+        name_or_path: A built-in name, a folder or a hub id.
+        download: Fetch from the hub what is not on this machine yet.
 
     Raises:
         SubjectError: No such folder, or the hub does not give it; the message says what to do.
@@ -64,15 +68,15 @@ def find_folder(name_or_path: str) -> tuple[str, Path]:
             f"There is no folder '{name_or_path}'. Give 'pycode', 'planted', an existing model folder, or a hub id "
             "such as 'openai-community/gpt2'."
         )
-    return name_or_path, _download(name_or_path)
+    return name_or_path, _from_hub(name_or_path, download=download)
 
 
-def _download(repository: str) -> Path:
+def _from_hub(repository: str, *, download: bool) -> Path:
     from huggingface_hub import constants, errors, snapshot_download
 
     offline = constants.HF_HUB_OFFLINE
     try:
-        return Path(snapshot_download(repository, allow_patterns=_HUB_FILES))
+        return Path(snapshot_download(repository, allow_patterns=_HUB_FILES, local_files_only=not download))
     except errors.GatedRepoError as error:
         raise SubjectError(
             f"'{repository}' is gated. Accept its terms at https://huggingface.co/{repository}, then run "
@@ -86,6 +90,11 @@ def _download(repository: str) -> Path:
     except errors.HFValidationError as error:
         raise SubjectError(f"'{repository}' is neither an existing folder nor a hub id (OWNER/NAME).") from error
     except (errors.LocalEntryNotFoundError, errors.OfflineModeIsEnabled) as error:
+        if not download:
+            raise SubjectError(
+                f"'{repository}' is neither a folder nor a model on this machine, and is not fetched here. Give the "
+                "path of a model folder."
+            ) from error
         why = "HF_HUB_OFFLINE is set" if offline else "the hub cannot be reached"
         raise SubjectError(
             f"'{repository}' is no folder here and not in the local hub cache, and {why}. "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -99,18 +100,31 @@ def _target(subject: Subject, ids: list[int], arguments: AttributeArguments) -> 
         place = place if place >= 0 else len(ids) + place
         if not 0 <= place < len(ids):
             raise UnitError(f"Position {arguments.position} is beyond the text, which has tokens 0 to {len(ids) - 1}.")
-    if named is not None and _UNIT.match(named):
-        unit = UnitId.parse(named)
-        check_unit(subject, unit)
-        if arguments.wrong is not None:
-            raise UnitError("A unit's activation is explained by itself; 'wrong' belongs to a token.")
-        if place is None:
-            (values,) = unit_activations(subject, [unit], [ids])[0]
-            place = 1 + int(np.abs(values[1:]).argmax()) if len(ids) > 1 else 0
-        return UnitTarget(unit, place)
-    place = len(ids) - 1 if place is None else place
-    wrong = None if arguments.wrong is None else token_of(subject, arguments.wrong)
-    return TokenTarget(_likeliest(subject, ids, place) if named is None else token_of(subject, named), wrong, place)
+    if named is None:
+        place = len(ids) - 1 if place is None else place
+        wrong = None if arguments.wrong is None else token_of(subject, arguments.wrong)
+        return TokenTarget(_likeliest(subject, ids, place), wrong, place)
+    target = target_of(subject, named, arguments.wrong)
+    if place is None and isinstance(target, UnitTarget):
+        (values,) = unit_activations(subject, [target.unit], [ids])[0]
+        place = 1 + int(np.abs(values[1:]).argmax()) if len(ids) > 1 else 0
+    return replace(target, position=len(ids) - 1 if place is None else place)
+
+
+def target_of(subject: Subject, named: str, wrong: str | None = None) -> Target:
+    """A unit, or a next token less another, at the last token of whatever text.
+
+    Raises:
+        UnitError: The subject has no such unit, or a token is taken off it.
+        SubjectError: It is neither a unit nor one token.
+    """
+    if not _UNIT.match(named):
+        return TokenTarget(token_of(subject, named), None if wrong is None else token_of(subject, wrong))
+    unit = UnitId.parse(named)
+    check_unit(subject, unit)
+    if wrong is not None:
+        raise UnitError("A unit's activation is explained by itself; 'wrong' belongs to a token.")
+    return UnitTarget(unit)
 
 
 def _likeliest(subject: Subject, ids: list[int], place: int) -> int:

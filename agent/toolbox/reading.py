@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -13,9 +14,9 @@ from agent.toolbox.registry import tool
 from agent.toolbox.texts import encoded, token_of
 from agent.toolbox.workbench import Workbench
 from tools import lenses
-from tools.errors import UnitError
+from tools.errors import SubjectError, UnitError
 from tools.lenses.logit import LensReading, layer_sites, logit_lens
-from tools.lenses.tuned import TunedLens
+from tools.lenses.tuned import TunedLens, lens_path
 from tools.subject import Subject
 from tools.types import Site, UnitId
 
@@ -37,6 +38,9 @@ class LogitLensArguments(Arguments):
     )
     layers: Layers | None = Field(default=None, description="Layers whose outputs to read; left out: all.")
     middle: bool = Field(default=False, description="Read the stream between attention and the MLP as well.")
+    tuned: bool = Field(
+        default=False, description="Read through the tuned lens of the data folder, which `fit_tuned_lens` makes."
+    )
     k: TopK = 3
 
 
@@ -48,13 +52,34 @@ class ReadLensArguments(Arguments):
     k: TopK = 10
 
 
-def lens_reading(subject: Subject, arguments: LogitLensArguments, tuned: TunedLens | None = None) -> LensReading:
+def kept_lens(home: Path | None, subject: Subject) -> TunedLens:
+    """The tuned lens that a data folder has of a subject.
+
+    Raises:
+        SubjectError: It has none.
+    """
+    place = None if home is None else lens_path(home, subject)
+    if place is None or not place.is_file():
+        raise SubjectError(
+            f"No tuned lens of '{subject.name}' was fitted yet. Fit one: neurogloss lens --fit CORPUS, or the tool "
+            "fit_tuned_lens."
+        )
+    return TunedLens.load(place, subject)
+
+
+def lens_reading(subject: Subject, arguments: LogitLensArguments, home: Path | None = None) -> LensReading:
     """What `logit_lens` is asked for.
+
+    Args:
+        subject: The model.
+        arguments: The request.
+        home: The data folder, which has the tuned lens.
 
     Raises:
         UnitError: A layer or the stream between is not there, or there are too many cells.
-        SubjectError: The text has no tokens, or the target is not one token.
+        SubjectError: The text has no tokens, the target is not one token, or no lens was fitted.
     """
+    tuned = kept_lens(home, subject) if arguments.tuned else None
     (ids,), _ = encoded(subject, [arguments.text])
     sites = layer_sites(subject)
     if arguments.layers is not None:
@@ -80,7 +105,7 @@ def logit_lens_tool(workbench: Workbench, arguments: LogitLensArguments) -> Find
     would predict, how likely and of what rank the target is there, the prediction's entropy, and its divergence from
     the model's own. Use it to see in which layer, and where, a prediction is made.
     """
-    found = lens_reading(workbench.subject, arguments)
+    found = lens_reading(workbench.subject, arguments, workbench.home)
     last = found.rank[:, -1].tolist()
     # A rank of 0 counts from where it stays so.
     settled = next((i for i in range(len(last)) if not any(last[i:])), None)
@@ -102,7 +127,8 @@ def logit_lens_tool(workbench: Workbench, arguments: LogitLensArguments) -> Find
         }
         for row, site in enumerate(found.sites)
     ]
-    return Finding(summary, {"tokens": list(found.tokens), "targets": list(found.targets), "sites": rows})
+    data = {"tokens": list(found.tokens), "targets": list(found.targets), "tuned": found.tuned, "sites": rows}
+    return Finding(summary, data)
 
 
 @tool("read_lens", ReadLensArguments)

@@ -16,6 +16,7 @@ from neurogloss.cli import (
     campaign,
     chat,
     circuit,
+    concept,
     discover,
     doctor,
     explainer,
@@ -58,7 +59,7 @@ class Ordered(TyperGroup):
         """Names of the commands."""
         order = [
             "campaign", "units", "show", "search", "chat", "recheck", "discover", "explainer", "index", "doctor",
-            "activate", "lens", "attribute", "ablate", "patch", "steer", "patchscope", "heads", "flow",
+            "activate", "lens", "attribute", "concept", "ablate", "patch", "steer", "patchscope", "heads", "flow",
             "circuit",
         ]  # fmt: skip
         return sorted(self.commands, key=order.index)
@@ -105,6 +106,7 @@ discover.register(app)
 chat.register(app)
 activate.register(app)
 attribute.register(app)
+concept.register(app)
 lens.register(app)
 heads.register(app)
 flow.register(app)

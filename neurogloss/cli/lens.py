@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from neurogloss.cli.model import ModelCall, Plot, model_verb, only, picture, texts_of
 from neurogloss.errors import UsageError
-
-if TYPE_CHECKING:
-    from tools.lenses.tuned import TunedLens
-    from tools.subject import Subject
-
-#: Tokens on which a fitted lens is tried out.
-_TRIED = 10_000
 
 
 def register(app: typer.Typer) -> None:
@@ -49,18 +42,26 @@ def lens(
     method: Annotated[
         Literal["kl", "least-squares"], typer.Option("--method", help="What the fit makes small.")
     ] = "kl",
+    decoder: Annotated[
+        str | None,
+        typer.Option("--decoder", metavar="MODEL", help="Let the decoder of this encoder-decoder model write from each "
+                     "layer of its encoder: a folder or hub id."),
+    ] = None,
+    new_tokens: Annotated[int, typer.Option("--new-tokens", min=1, max=256, help="That the decoder writes.")] = 20,
     streams: Annotated[
         Literal["alone", "embedding"],
         typer.Option("--streams", help="What stands for a token: its stream where the unit reads, or its embedding."),
     ] = "alone",
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="How many tokens to list.")] = 10,
     plot: Plot = None,
-) -> None:
+) -> None:  # fmt: skip
     """See what the model would predict from an earlier layer, or what a unit reads and writes.
 
     With a text, each layer's residual stream is put in the place of the last one: which token it would predict, and
     how likely it finds the one that comes. With a unit, its weights are read: the tokens that excite it, and the
     tokens whose logits it raises and lowers.
+
+    Encoder-decoder models (T5, BART) have --decoder: their decoder writes from an earlier layer of the encoder.
 
     [bold]Examples[/bold]
 
@@ -69,23 +70,29 @@ def lens(
       neurogloss lens mlp:2:17
       neurogloss lens --fit stdlib: --tokens 50000
       neurogloss lens --text "def f(self):" --tuned
+      neurogloss lens --decoder google-t5/t5-small --text "translate"
     """
     chosen = [name for name, given in (("UNIT", unit), ("--text", text), ("--fit", fit)) if given is not None]
     if len(chosen) != 1:
         but = f", not {' and '.join(chosen)} at once" if chosen else ""
         raise UsageError(f"Give one of UNIT, --text TEXT and --fit CORPUS{but}.")
     if text is None:
-        only("a --text", target=target, layer=layer, middle=middle, tuned=tuned, plot=plot)
+        only("a --text", target=target, layer=layer, middle=middle, tuned=tuned, decoder=decoder, plot=plot)
     file = picture(plot)
     if unit is not None:
         _unit(call, unit, streams, k)
     elif fit is not None:
-        _fit(call, fit, tokens, method)
+        _fit(call, fit, {"tokens": tokens, "method": method})
     else:
         assert text is not None
         (given,) = texts_of([text])
-        asked = {"text": given, "target": target, "layers": layer or None, "middle": middle, "k": k}
-        _text(call, asked, tuned=tuned, file=file)
+        if decoder is not None:
+            only("a subject; --decoder names a model of its own", subject=call.choice.subject, target=target,
+                 layer=layer, middle=middle, tuned=tuned, plot=plot)  # fmt: skip
+            _decoder(call, decoder, given, new_tokens, k)
+            return
+        asked = {"text": given, "target": target, "layers": layer or None, "middle": middle, "tuned": tuned, "k": k}
+        _text(call, asked, file)
 
 
 def _unit(call: ModelCall, unit: str, streams: Literal["alone", "embedding"], k: int) -> None:
@@ -107,57 +114,49 @@ def _unit(call: ModelCall, unit: str, streams: Literal["alone", "embedding"], k:
     call.emit(value, *unit_page(parsed, subject.name, read, write))
 
 
-def _text(call: ModelCall, asked: dict[str, Any], *, tuned: bool, file: Path | None) -> None:
+def _text(call: ModelCall, asked: dict[str, Any], file: Path | None) -> None:
     subject = call.load()
     from agent.toolbox.reading import LogitLensArguments, lens_reading
     from neurogloss.render.console import has_colour
     from neurogloss.render.heatmap import save_heatmaps
     from neurogloss.render.lenses import lens_maps, text_page
 
-    lens = _fitted(call, subject) if tuned else None
-    found = lens_reading(subject, LogitLensArguments.model_validate(asked), lens)
+    found = lens_reading(subject, LogitLensArguments.model_validate(asked), call.settings.home)
     value = {"subject": subject.name, "fingerprint": subject.fingerprint, **found.to_json()}
     call.emit(value, *text_page(found, subject.name, call.out.width, colour=has_colour(call.out)))
     if file is not None:
         save_heatmaps(file, *lens_maps(found))
 
 
-def _place(call: ModelCall, subject: Subject) -> Path:
-    return call.settings.home / "lenses" / f"{subject.fingerprint}.safetensors"
-
-
-def _fitted(call: ModelCall, subject: Subject) -> TunedLens:
-    from tools.lenses.tuned import TunedLens
-
-    place = _place(call, subject)
-    if not place.is_file():
-        raise UsageError(f"No tuned lens of '{subject.name}' was fitted yet. Fit one: neurogloss lens --fit CORPUS")
-    return TunedLens.load(place, subject)
-
-
-def _fit(call: ModelCall, corpus: str, tokens: int, method: Literal["kl", "least-squares"]) -> None:
+def _fit(call: ModelCall, corpus: str, asked: dict[str, Any]) -> None:
     subject = call.load()
+    from agent.toolbox.tuned import TRIED, FitTunedLensArguments, fit_and_try
     from neurogloss.render.lenses import fit_page
     from tools.corpora import load_corpus
-    from tools.lenses.logit import lens_profile
-    from tools.lenses.tuned import fit_tuned_lens
     from tools.types import Split
 
+    arguments = FitTunedLensArguments.model_validate(asked)
     read = load_corpus(corpus)
     texts: dict[Split, list[list[int]]] = {Split.EXPLORE: [], Split.REFINE: []}
     for i, document in enumerate(read.documents):
         split = read.split_of(i)
-        most = {Split.EXPLORE: tokens, Split.REFINE: min(_TRIED, tokens)}.get(split, 0)
+        most = {Split.EXPLORE: arguments.tokens, Split.REFINE: min(TRIED, arguments.tokens)}.get(split, 0)
         if sum(map(len, texts.get(split, []))) < most:
             ids = subject.encode(document.text)[: 8 * subject.context]
             own = subject.context - len(subject.prefix)
             plain = ids[len(subject.prefix) :]
             texts[split] += [[*subject.prefix, *plain[j : j + own]] for j in range(0, len(plain), own)]
     call.err.print(f"Fitting on {sum(map(len, texts[Split.EXPLORE])):,} tokens …", style="dim")
-    lens = fit_tuned_lens(subject, texts[Split.EXPLORE], method=method)
-    path = _place(call, subject)
-    lens.save(path)
-    before = lens_profile(subject, texts[Split.REFINE])
-    after = lens_profile(subject, texts[Split.REFINE], tuned=lens)
-    value = {"file": path, "lens": lens.to_json(), "plain": before.to_json(), "tuned": after.to_json()}
-    call.emit(value, *fit_page(path, lens.tokens, before, after))
+    found = fit_and_try(subject, call.settings.home, texts[Split.EXPLORE], texts[Split.REFINE], arguments)
+    call.emit(found.to_json(), *fit_page(found))
+
+
+def _decoder(call: ModelCall, model: str, text: str, new_tokens: int, k: int) -> None:
+    call.load_libraries()
+    from neurogloss.render.lenses import decoder_page
+    from tools.lenses.decoder import decoder_lens, load_encoder_decoder
+
+    chosen = load_encoder_decoder(model, device=call.choice.device, dtype=call.choice.dtype)
+    found = decoder_lens(chosen.model, chosen.tokenizer, text, max_new_tokens=new_tokens, k=k)
+    value = {"model": chosen.name, "fingerprint": chosen.fingerprint, **found.to_json()}
+    call.emit(value, *decoder_page(found, chosen.name))

@@ -170,7 +170,7 @@ def _texts_in(file: Path) -> list[str]:
     if file.suffix not in (".jsonl", ".json"):
         return [_read(file)]
     texts = []
-    for number, row in _rows(file):
+    for number, row in rows_of(file):
         text = row.get("text")
         if not isinstance(text, str):
             raise UsageError(f"Line {number} of {file} has no field 'text' with text in it.")
@@ -210,7 +210,7 @@ def pairs_of(
             f"--task already has prompts and answers; leave out {', '.join(f'--{name}' for name in given)}."
         )
     found = []
-    for number, row in _rows(file):
+    for number, row in rows_of(file):
         try:
             found.append(Pair.model_validate(row))
         except ValidationError as error:
@@ -218,7 +218,7 @@ def pairs_of(
     return found
 
 
-def _rows(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+def rows_of(file: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """Objects of a JSONL file with their lines' numbers; there is at least one."""
     empty = True
     for number, line in enumerate(_read(file).splitlines(), 1):

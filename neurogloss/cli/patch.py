@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,10 +16,15 @@ from neurogloss.cli.model import (
     TaskFile,
     Wrong,
     model_verb,
+    only,
     pairs_of,
     picture,
 )
 from neurogloss.errors import UsageError
+
+if TYPE_CHECKING:
+    from neurogloss.render.heatmap import HeatMap
+    from tools.subject import Subject
 
 Name = Annotated[
     str | None, typer.Argument(metavar="TASK", help="A built-in task: induction, or ioi (on --subject planted).")
@@ -60,7 +65,7 @@ def patch(
     answer: Answer = None,
     wrong: Wrong = None,
     file: TaskFile = None,
-    site: Annotated[Site, typer.Option("--site", help="What is patched.")] = "head_z",
+    site: Annotated[Site | None, typer.Option("--site", help="What is patched. (head_z)", show_default=False)] = None,
     positions: Annotated[
         str | None,
         typer.Option("--positions", metavar="each|all|N,N", help="Each position, all at once, or these. (heads: all, "
@@ -88,6 +93,20 @@ def patch(
         typer.Option("--to", metavar="INPUT", help="And to this input: head:2:0:q, mlp:2, logits. (logits)"),
     ] = None,
     hold_mlps: Annotated[bool, typer.Option("--hold-mlps", help="Hold MLPs between sender and receiver.")] = False,
+    decomposed: Annotated[
+        bool,
+        typer.Option("--decompose", help="Patch nothing: follow what heads and MLPs (or --from) contribute (CD-T)."),
+    ] = False,
+    attention: Annotated[
+        Literal["all", "values"] | None,
+        typer.Option("--attention", help="Decomposed: through where heads look too, or what they move alone. (all)",
+                     show_default=False),
+    ] = None,
+    baseline: Annotated[
+        Literal["corrupt", "zero"] | None,
+        typer.Option("--baseline", help="Decomposed: a part's output over the corrupted run's, or all. (corrupt)",
+                     show_default=False),
+    ] = None,
     noise_at: Annotated[
         str | None,
         typer.Option("--noise-at", metavar="N,N", help="Where noise falls on prompts without a twin. (all but 0)"),
@@ -102,7 +121,8 @@ def patch(
 
     A clean prompt shows the behaviour, its corrupted twin does not. Parts of the clean run are put into the corrupted
     one (denoising: what is enough), and the other way round (noising: what is needed). 1 is as much as the whole
-    prompt does. Paths between parts are patched with --from and --to.
+    prompt does. Paths between parts are patched with --from and --to. With --decompose nothing is patched: each part's
+    contribution is followed through one pass.
 
     [bold]Examples[/bold]
 
@@ -110,9 +130,18 @@ def patch(
       neurogloss patch induction --site resid_post --plot streams.png
       neurogloss patch --task docs/tasks/assign.jsonl --positions each --screen 10
       neurogloss patch ioi --subject planted --from head:0:3 --to head:1:2:k --to logits
+      neurogloss patch induction --decompose
       neurogloss patch --clean "for i in" --answer " range" --noise-at 2,3
     """
     saved = picture(plot)
+    patched = {"site": site, "positions": positions, "channels": channels, "layer": layer, "screen": screen}
+    if not decomposed:
+        only("--decompose", attention=attention, baseline=baseline)
+    else:
+        only("patches, of which --decompose makes none", **patched, to=receivers, hold_mlps=hold_mlps,
+             noise_at=noise_at)  # fmt: skip
+    if senders or receivers:
+        only("sweeps; paths with --from and --to have none", **patched)
     asked, name = task_fields(call, task, file, clean=clean, corrupt=corrupt, answer=answer, wrong=wrong)
     subject = call.load()
     from agent.toolbox.patching import PatchArguments, PathPatchArguments, patching, paths, screening
@@ -121,7 +150,10 @@ def patch(
     from neurogloss.render.patching import paths_maps, paths_page, screen_maps, screen_page, sweep_maps, sweep_page
 
     value: dict[str, Any] = {"subject": subject.name, "fingerprint": subject.fingerprint, "task": name}
-    if senders or receivers:
+    if decomposed:
+        chosen = {"sources": senders or None, "attention": attention or "all", "baseline": baseline or "corrupt"}
+        maps = _decomposed(call, subject, {**asked, **chosen, "n": n, "seed": seed}, value)
+    elif senders or receivers:
         found_paths = paths(
             subject,
             PathPatchArguments(**asked, n=n, seed=seed, senders=senders or _every_head(subject),
@@ -130,6 +162,7 @@ def patch(
         call.emit({**value, **found_paths.to_json()}, *paths_page(found_paths, subject.name))
         maps = paths_maps(found_paths)
     else:
+        site = site or "head_z"
         heads = site.startswith("head_") or site == "attn_pattern"
         arguments = PatchArguments(
             **asked, n=n, seed=seed, site=site, layers=layer, window=window, screen=screen, sigmas=sigmas, draws=draws,
@@ -147,6 +180,18 @@ def patch(
             maps = sweep_maps(found, metric)
     if saved is not None:
         save_heatmaps(saved, *maps)
+
+
+def _decomposed(call: ModelCall, subject: Subject, asked: dict[str, Any], value: dict[str, Any]) -> list[HeatMap]:
+    """Contributions of parts, shown; and their map."""
+    from agent.toolbox.decomposition import DecomposeArguments, decomposition_of
+    from neurogloss.render.console import has_colour
+    from neurogloss.render.decomposition import decomposition_maps, decomposition_page
+
+    found = decomposition_of(subject, DecomposeArguments.model_validate(asked))
+    page = decomposition_page(found, subject.name, call.out.width, colour=has_colour(call.out))
+    call.emit({**value, **found.to_json()}, *page)
+    return decomposition_maps(found)
 
 
 def _every_head(subject: Any) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +15,10 @@ from neurogloss.render.tables import simple_table
 from neurogloss.render.text import clean, fit, number, score, visible
 
 if TYPE_CHECKING:
+    from agent.toolbox.tuned import FittedLens
     from tools.lenses import Promotion, ReadLens
-    from tools.lenses.logit import LensProfile, LensReading
+    from tools.lenses.decoder import DecoderLens
+    from tools.lenses.logit import LensReading
     from tools.types import UnitId
 
 #: Cells of a predicted token, and of what stands before the first.
@@ -113,8 +114,9 @@ def _renamed(table: Table, most: str, least: str) -> Table:
     return table
 
 
-def fit_page(path: Path, tokens: int, before: LensProfile, after: LensProfile) -> list[RenderableType]:
+def fit_page(found: FittedLens) -> list[RenderableType]:
     """How much nearer to the model a tuned lens is than the logit lens, on text it was not fitted on."""
+    before, after = found.plain, found.tuned
     table = simple_table(("stream", "left"), ("KL, logit lens", "right"), ("KL, tuned", "right"), ("same top", "right"),
                          ("same top, tuned", "right"))  # fmt: skip
     for i, site in enumerate(before.sites):
@@ -122,5 +124,23 @@ def fit_page(path: Path, tokens: int, before: LensProfile, after: LensProfile) -
             site_name(site), number(float(before.divergence[i])), number(float(after.divergence[i])),
             score(float(before.agreement[i])), score(float(after.agreement[i])),
         )  # fmt: skip
-    head = Text.assemble(("Tuned lens", "bold"), f" fitted on {tokens:,} tokens; on {before.positions:,} others:")
-    return [head, Text(), table, Text(), Text(f"Kept in {path}", "dim")]
+    told = f" fitted on {found.lens.tokens:,} tokens; on {before.positions:,} others:"
+    head = Text.assemble(("Tuned lens", "bold"), told)
+    return [head, Text(), table, Text(), Text(f"Kept in {found.path}", "dim")]
+
+
+def decoder_page(found: DecoderLens, model: str) -> list[RenderableType]:
+    """What the decoder writes from each layer of the encoder."""
+    head = Text.assemble(
+        ("DecoderLens", "bold"), f" of {clean(model)}, from {len(found.source)} tokens; the last layer's is the "
+        "ordinary output",
+    )  # fmt: skip
+    table = simple_table(("layer", "right"), ("log p", "right"), ("first", "left"), ("writes", "left"), grow="writes")
+    for one in found.readings:
+        name = "embed" if one.layer == 0 else str(one.layer)
+        table.add_row(name, number(one.ordinary), fit(visible(one.first[0][0]), 12), visible(one.text))
+    note = (
+        "log p: mean log probability, in nats, that the layer gives the tokens of the ordinary output. first: its "
+        "likeliest first token. Layers count the encoder's blocks from 1."
+    )
+    return [head, Text(), table, Text(), Text(note, "dim")]

@@ -25,6 +25,7 @@ USES: dict[str, dict[str, Any]] = {
     "patch": {"pairs": [{"clean": "Ann saw the red ball", "corrupt": "Bob saw the red ball"}], "positions": "each"},
     "path_patch": {"task": "induction", "n": 3, "senders": ["head:0:1", "mlp:0"],
                    "receivers": ["logits", "head:2:0:q+head:2:0:k"]},
+    "decompose": {"task": "induction", "n": 3, "sources": ["head:0:1", "mlp:0"]},
     "circuit": {"task": "induction", "n": 40, "draws": 2, "tolerance": 0.4},
 }  # fmt: skip
 

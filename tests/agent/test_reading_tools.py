@@ -12,22 +12,29 @@ from agent.toolbox import Workbench, call
 from agent.toolbox.registry import get
 from tests.agent.test_toolbox import unbounded
 from tools.attribution import direct_attribution
+from tools.corpora import load_corpus
 from tools.head_circuits import head_circuit
+from tools.index import IndexSettings, build_index
 from tools.lenses import read_lens
+from tools.lenses.decoder import decoder_lens, load_encoder_decoder
 from tools.lenses.logit import logit_lens
+from tools.lenses.tuned import TunedLens, lens_path
 from tools.subject import Subject, load_subject
-from tools.types import UnitId
+from tools.types import Split, UnitId
 
 TEXT = "Ann saw the red ball in the park."
+NAMES = ["Ann", "Bob", "Carl", "Dora", "Ed", "Fay", "Gus", "Hal"]
 USES: dict[str, dict[str, Any]] = {
     "logit_lens": {"text": TEXT, "k": 2},
+    "concept": {"concept": [f"{name} likes red apples." for name in NAMES],
+                "against": [f"{name} ate green books." for name in NAMES], "texts": NAMES, "target": " red"},
     "read_lens": {"unit": "mlp:1:3"},
     "head_patterns": {},
     "head_circuit": {"unit": "head:1:2", "k": 4},
     "direct_attribution": {"text": TEXT, "groups": ["mlp:*"], "k": 5},
     "unit_origins": {"units": ["mlp:2:0-3"], "through": ["mlp:1", "mlp:0"]},
     "information_flow": {"text": TEXT, "threshold": 0.02},
-}
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +72,47 @@ def test_logit_lens_reads_what_the_function_reads(workbench: Workbench, subject:
     assert set(result.data["targets"]) == {" red"}
 
 
+def test_a_tuned_lens_is_fitted_on_the_open_splits_and_read_through(
+    subject: Subject, tiny_corpus_file: Path, tmp_path: Path
+) -> None:
+    settings = IndexSettings(context=32, panel_tokens={Split.EXPLORE: 2000, Split.REFINE: 1000})
+    index = build_index(subject, load_corpus(str(tiny_corpus_file)), [UnitId("mlp:1", 0)], tmp_path, settings)
+    with Workbench.open(subject, home=tmp_path, index=index) as bench:
+        early = call(bench, "logit_lens", {"text": TEXT, "tuned": True})
+        assert early.error is not None
+        assert "fit_tuned_lens" in early.error
+        fitted = call(bench, "fit_tuned_lens", {"tokens": 4000, "method": "least-squares"})
+        assert fitted.ok, fitted.error
+        assert fitted.cost.tokens > 3000
+        assert 3000 < fitted.data["lens"]["tokens"] < 5000
+        first = fitted.data["sites"][0]
+        assert first["divergence_tuned"] < first["divergence_plain"]
+        read, plain = (call(bench, "logit_lens", {"text": TEXT, "tuned": tuned}) for tuned in (True, False))
+        assert (read.data["tuned"], plain.data["tuned"]) == (True, False)
+        lens = TunedLens.load(lens_path(tmp_path, subject), subject)
+        expected = logit_lens(subject, subject.encode(TEXT), tuned=lens)
+        assert [cell["rank"] for cell in read.data["sites"][0]["positions"]] == expected.rank[0].tolist()
+        assert read.digest != plain.digest
+    with Workbench.open(subject) as bench:
+        assert "no data folder" in str(call(bench, "fit_tuned_lens", {}).error)
+
+
+def test_an_encoder_decoder_model_is_read_and_charged(workbench: Workbench, tiny_t5_folder: Path) -> None:
+    asked = {"model": str(tiny_t5_folder), "text": TEXT, "new_tokens": 5}
+    result, again = (call(workbench, "decoder_lens", asked) for _ in range(2))
+    assert result.ok, result.error
+    assert result.digest == again.digest
+    chosen = load_encoder_decoder(str(tiny_t5_folder), device="cpu")
+    runs: list[int] = []
+    for module in (chosen.model.get_encoder(), chosen.model.get_decoder()):
+        module.register_forward_pre_hook(lambda _m, _a, k: runs.append(k["input_ids"].numel()), with_kwargs=True)
+    truth = decoder_lens(chosen.model, chosen.tokenizer, TEXT, max_new_tokens=5)
+    assert [row["text"] for row in result.data["layers"]] == [one.text for one in truth.readings]
+    # The first pass is the one by which the encoder's blocks are found, which is nobody's.
+    assert (result.cost.forward_passes, result.cost.tokens) == (len(runs) - 1, sum(runs[1:]))
+    assert result.data["model_fingerprint"] == chosen.fingerprint
+
+
 def test_heads_and_read_lens_say_what_the_functions_say(workbench: Workbench, subject: Subject) -> None:
     circuit = head_circuit(subject, UnitId("head:1", 2), 4)
     data = call(workbench, "head_circuit", USES["head_circuit"]).data
@@ -96,6 +144,11 @@ def test_direct_attribution_lists_the_largest_shares_and_the_rest(workbench: Wor
     [
         ("logit_lens", {"text": "x", "target": "red ball"}, "not one token"),
         ("logit_lens", {"text": "x", "layers": [7]}, "layers 0-2"),
+        ("decoder_lens", {"text": "x", "model": "pycode"}, "Decoders have the logit lens"),
+        ("decoder_lens", {"text": "x", "model": "some-owner/some-model"}, "not fetched here"),
+        ("logit_lens", {"text": "x", "tuned": True}, "No tuned lens"),
+        ("concept", {**USES["concept"], "target": "mlp:0:3", "layers": [1]}, "does not depend on resid_post.1"),
+        ("concept", {**USES["concept"], "texts": ["x"]}, "do not fit"),
         ("read_lens", {"unit": "head:0:1"}, "no single direction"),
         ("head_circuit", {"unit": "mlp:0:1"}, "not an attention head"),
         ("head_patterns", {"texts": ["a"], "layers": [9]}, "layers 0-2"),

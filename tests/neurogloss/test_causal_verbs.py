@@ -13,7 +13,7 @@ from rich.cells import cell_len
 
 from tools.ablation import Reference, ablate
 from tools.circuits import task
-from tools.patching import sweep
+from tools.patching import all_nodes, decompose, sweep
 from tools.subject import load_subject
 from tools.types import UnitId
 
@@ -32,6 +32,8 @@ CALLS: dict[str, list[str]] = {
     "screen": ["patch", "induction", "-n", "3", "--screen", "5", "--positions", "each"],
     "paths": ["patch", "induction", "-n", "3", "--from", "head:0:1", "--to", "head:2:0:q", "--to", "logits"],
     "all paths": ["patch", "induction", "-n", "3", "--to", "logits", "--hold-mlps"],
+    "decomposition": ["patch", "induction", "-n", "3", "--decompose"],
+    "decomposition of some": ["patch", *PAIR, "--decompose", "--from", "head:1:2", "--attention", "values"],
     "circuit": ["circuit", "induction", "-n", "40", "--draws", "2", "--tolerance", "0.4"],
     "circuit with more": ["circuit", "induction", "-n", "40", "--draws", "2", "--tolerance", "0.4", "--mlps",
                           "--neurons", "2", "--ablation", "mean"],
@@ -55,7 +57,9 @@ def test_pages_fit_80_columns_and_json_is_all_there_is(on_tiny: Run, name: str) 
     assert json.loads(told.out)["fingerprint"]
 
 
-@pytest.mark.parametrize("name", ["ablate", "patch heads", "patch heads by position", "screen", "paths", "circuit"])
+@pytest.mark.parametrize(
+    "name", ["ablate", "patch heads", "patch heads by position", "screen", "paths", "decomposition", "circuit"]
+)
 @pytest.mark.parametrize("ending", ["png", "svg"])
 def test_pictures_are_drawn(on_tiny: Run, tmp_path: Path, name: str, ending: str) -> None:
     file = tmp_path / f"a.{ending}"
@@ -72,6 +76,15 @@ def test_patch_prints_what_the_function_finds(on_tiny: Run, tiny_gpt2_folder: Pa
         expected = truth.direction(direction)["logit_difference"].values  # type: ignore[arg-type]
         np.testing.assert_allclose(found[direction]["logit_difference"]["values"], expected, atol=1e-6)
     assert found["tokens"] == list(truth.tokens)
+
+
+def test_a_decomposition_is_the_function_s(on_tiny: Run, tiny_gpt2_folder: Path) -> None:
+    subject = load_subject(str(tiny_gpt2_folder), device="cpu")
+    truth = decompose(subject, task(subject, "induction", 3), all_nodes(subject), baseline="zero")
+    found = json.loads(on_tiny("patch", "induction", "-n", "3", "--decompose", "--baseline", "zero", "--json").out)
+    assert found["sources"] == [str(node) for node in all_nodes(subject)]
+    np.testing.assert_allclose(found["effects"], truth.effects, atol=1e-6)
+    assert found["baseline"] == "zero"
 
 
 def test_ablate_keeps_a_reference_set_and_uses_it_again(
@@ -127,6 +140,10 @@ def test_the_planted_circuit_is_on_its_page(run: Run) -> None:
         (["patch", *PAIR, "--from", "head:9:0"], ["layers 0-2"]),
         (["patch", *PAIR, "--answer", " red ball"], ["not one token"]),
         (["patch", *PAIR, "--plot", "a.pdf"], [".png"]),
+        (["patch", *PAIR, "--attention", "all"], ["--attention", "--decompose"]),
+        (["patch", *PAIR, "--decompose", "--site", "mlp_out"], ["--site", "--decompose"]),
+        (["patch", *PAIR, "--from", "head:1:0", "--screen", "3"], ["--screen", "--from"]),
+        (["patch", *PAIR, "--decompose", "--from", "mlp:1:3"], ["whole MLPs"]),
         (["circuit", "ioi"], ["tokens"]),
     ],
     ids=str,

@@ -41,7 +41,7 @@ def test_every_verb_has_examples() -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("example", examples())
 def test_an_example_does_what_it_shows(run: Run, example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    if "stories260k" in example:
+    if "stories260k" in example or "t5-small" in example:
         pytest.skip("names a model of the user's own")
     (tmp_path / "docs").symlink_to(ROOT / "docs")
     code = "import os\nimport sys\n\n\ndef read(path):\n    with open(path) as file:\n        return file.read()\n"

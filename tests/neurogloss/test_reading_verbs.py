@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from rich.cells import cell_len
 
+from tools.attribution import TokenTarget, concept_sensitivity
 from tools.head_circuits import head_circuit
 from tools.heads import edge_profiles
-from tools.lenses.logit import logit_lens
+from tools.lenses.decoder import decoder_lens, load_encoder_decoder
+from tools.lenses.logit import layer_sites, logit_lens
+from tools.steering.prompts import default_prompts
 from tools.subject import load_subject
 from tools.types import UnitId
 
@@ -101,6 +104,45 @@ def test_tuned_lens_is_fitted_kept_and_used(on_tiny: Run, tiny_corpus_file: Path
     assert "KL, tuned" in page
 
 
+def test_a_concept_file_is_tested_and_its_page_fits(on_tiny: Run, tiny_gpt2_folder: Path, tmp_path: Path) -> None:
+    names = ["Ann", "Bob", "Carl", "Dora", "Ed", "Fay", "Gus", "Hal"]
+    rows = [{"text": f"{n} {end}.", "concept": end == "ate apples"} for n in names for end in ("ate apples", "ran")]
+    file = tmp_path / "eating.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    answer = on_tiny("concept", file, "--target", " red", "--wrong", " the")
+    assert answer.code == 0, answer.err
+    assert max(cell_len(line) for line in answer.out.splitlines()) <= 80
+    assert "concept of eating" in answer.out
+    told = json.loads(on_tiny("concept", file, "--target", " red", "--wrong", " the", "--json").out)
+    subject = load_subject(str(tiny_gpt2_folder), device="cpu")
+    sides = [[subject.encode(row["text"]) for row in rows if row["concept"] is side] for side in (True, False)]
+    tokens = [subject.tokenizer(t, add_special_tokens=False)["input_ids"][0] for t in (" red", " the")]
+    examples = [subject.encode(text) for text in default_prompts(subject)]
+    truth = concept_sensitivity(subject, (sides[0], sides[1]), examples, TokenTarget(*tokens), layer_sites(subject))
+    assert [row["derivative"] for row in told["sites"]] == pytest.approx([s.derivative for s in truth.sensitivities])
+    assert [row["p_adjusted"] for row in told["sites"]] == pytest.approx(list(truth.adjusted))
+    file.write_text('{"text": "x", "concept": "yes"}\n')
+    bad = on_tiny("concept", file, "--target", " red")
+    assert bad.code == 2
+    assert "Line 1" in bad.err
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows[:9]))
+    few = on_tiny("concept", file, "--target", " red")
+    assert few.code == 2
+    assert "concept" in few.err
+
+
+def test_a_decoder_writes_from_every_layer_of_its_encoder(run: Run, tiny_t5_folder: Path) -> None:
+    answer = run("lens", "--decoder", tiny_t5_folder, "--text", TEXT, "--new-tokens", "5")
+    assert answer.code == 0, answer.err
+    assert max(cell_len(line) for line in answer.out.splitlines()) <= 80
+    assert [line.split()[0] for line in answer.out.splitlines()[3:7]] == ["embed", "1", "2", "3"]
+    told = json.loads(run("lens", "--decoder", tiny_t5_folder, "--text", TEXT, "--new-tokens", "5", "--json").out)
+    chosen = load_encoder_decoder(str(tiny_t5_folder), device="cpu")
+    truth = decoder_lens(chosen.model, chosen.tokenizer, TEXT, max_new_tokens=5)
+    assert told["fingerprint"] == chosen.fingerprint
+    assert [row["ordinary"] for row in told["readings"]] == pytest.approx([r.ordinary for r in truth.readings])
+
+
 def test_text_comes_from_standard_input(on_tiny: Run) -> None:
     answer = on_tiny("flow", "--text", "-", "--json", stdin=TEXT)
     assert answer.code == 0, answer.err
@@ -116,6 +158,8 @@ def test_text_comes_from_standard_input(on_tiny: Run) -> None:
         (["lens", "mlp:9:1"], "layers 0-2"),
         (["lens", "--text", "x", "--target", "red ball"], "not one token"),
         (["lens", "--text", "x", "--plot", "x.gif"], "--plot wants"),
+        (["lens", "--text", "x", "--decoder", "pycode"], "--subject is for a subject"),
+        (["concept", "none.jsonl", "--target", "x"], "none.jsonl"),
         (["heads", "mlp:0:1"], "not an attention head"),
         (["heads", "head:0:9"], "beyond the subject"),
         (["heads", "--text", " "], "is empty"),

@@ -15,6 +15,7 @@ from tools.attribution.direct import DirectAttribution, Part, direct_attribution
 from tools.attribution.faithful import Faithfulness
 from tools.attribution.result import Attribution, Method
 from tools.attribution.targets import Target, TokenTarget, UnitTarget
+from tools.attribution.tcav import ConceptTest, Sensitivity, concept_sensitivity, sensitivity
 
 __all__ = [
     "COMPONENT",
@@ -22,14 +23,18 @@ __all__ = [
     "UNIT",
     "Anchor",
     "Attribution",
+    "ConceptTest",
     "DirectAttribution",
     "Faithfulness",
     "Method",
     "Options",
     "Part",
+    "Sensitivity",
     "Target",
     "TokenTarget",
     "UnitTarget",
     "attribute",
+    "concept_sensitivity",
     "direct_attribution",
+    "sensitivity",
 ]

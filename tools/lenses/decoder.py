@@ -16,8 +16,46 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.modeling_outputs import BaseModelOutput
 
 from tools.errors import SubjectError
+from tools.fingerprint import fingerprint
+from tools.loading import choose_device, find_folder, load_checkpoint, weight_files
 from tools.sites import find_blocks
 from tools.structure import first_tensor, main_output
+
+
+@dataclass(frozen=True)
+class EncoderDecoder:
+    """An encoder-decoder model with its tokenizer; no subject, for units and sites are those of one stack."""
+
+    name: str
+    fingerprint: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+
+
+def load_encoder_decoder(
+    name_or_path: str, *, device: str = "auto", dtype: str = "auto", download: bool = True
+) -> EncoderDecoder:
+    """Load an encoder-decoder model (T5, BART), safetensors only.
+
+    Args:
+        name_or_path: A Hugging Face model folder, or a hub id.
+        device: As for `load_subject`.
+        dtype: As for `load_subject`.
+        download: Fetch from the hub what is not on this machine yet.
+
+    Raises:
+        SubjectError: It cannot be found or loaded, or is no encoder-decoder model.
+    """
+    name, folder = find_folder(name_or_path, download=download)
+    files = weight_files(folder, name)
+    model, tokenizer = load_checkpoint(folder, name, choose_device(device), dtype)
+    _check(model, name)
+    return EncoderDecoder(name, fingerprint(folder / "config.json", files), model, tokenizer)
+
+
+def _check(model: PreTrainedModel, name: str) -> None:
+    if not getattr(model.config, "is_encoder_decoder", False):
+        raise SubjectError(f"DecoderLens is for encoder-decoder models; {name} is none. Decoders have the logit lens.")
 
 
 @dataclass(frozen=True)
@@ -41,6 +79,10 @@ class DecoderLens:
 
     source: tuple[str, ...]
     readings: tuple[DecoderReading, ...]
+    passes: int
+    """Forward passes that it took: one of the encoder, the others of the decoder."""
+    ran: int
+    """Tokens in them."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -62,8 +104,7 @@ def decoder_lens(
         SubjectError: The model is no encoder-decoder model, or its encoder's blocks are not found.
     """
     name = type(model).__name__
-    if not getattr(model.config, "is_encoder_decoder", False):
-        raise SubjectError(f"DecoderLens is for encoder-decoder models; {name} is none. Decoders have the logit lens.")
+    _check(model, name)
     encoder = model.get_encoder()
     blocks = find_blocks(encoder, f"{name}'s encoder")
     ids = tokenizer(text, return_tensors="pt")["input_ids"].to(model.device)
@@ -90,7 +131,12 @@ def decoder_lens(
         first = tuple(zip(pieces, best.values[layer].tolist(), strict=True))
         said = tokenizer.decode(tokens, skip_special_tokens=True)
         readings.append(DecoderReading(layer, said, tuple(tokens), first, float(own[layer])))
-    return DecoderLens(tuple(tokenizer.decode([i]) for i in ids[0].tolist()), tuple(readings))
+    # The decoder keeps its cache: it runs one token a row and step, and then the ordinary output at once.
+    steps, rows = written.shape[1] - 1, len(shown)
+    return DecoderLens(
+        tuple(tokenizer.decode([i]) for i in ids[0].tolist()), tuple(readings), steps + 2,
+        rows * (ids.shape[1] + steps + forced.shape[1]),
+    )  # fmt: skip
 
 
 def _readings_of_layers(encoder: PreTrainedModel, blocks: tuple[torch.nn.Module, ...], ids: Tensor) -> Tensor:

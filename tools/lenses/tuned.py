@@ -97,6 +97,11 @@ class TunedLens:
         return cls(about["fingerprint"], about["method"], int(about["tokens"]), on)
 
 
+def lens_path(home: Path, subject: Subject) -> Path:
+    """Where a data folder keeps the tuned lens of a subject."""
+    return home / "lenses" / f"{subject.fingerprint}.safetensors"
+
+
 def fit_tuned_lens(
     subject: Subject,
     contexts: Sequence[Sequence[int]],
