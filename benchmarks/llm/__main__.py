@@ -42,6 +42,10 @@ def main() -> None:
     busy.add_argument("--concurrency", type=int, default=32)
     busy.add_argument("--workers", type=int, default=64)
     busy.add_argument("--latency", type=float, default=0.05, help="seconds that each answer takes")
+    busy.add_argument(
+        "--output", choices=["tested", "off"], default="tested",
+        help="off: without the tests of output halves, which run the model under study and ask no language model",
+    )  # fmt: skip
     busy.add_argument("--client", action="store_true", help="the client alone, without a campaign around it")
     for one in (spent, busy):
         one.add_argument("--max-tokens", type=int, default=300_000, help="of the corpus")
@@ -85,6 +89,7 @@ def measure(args: argparse.Namespace) -> tuple[object, str]:
         found = throughput.measure_campaign(
             units=("mlp:*:*",), sample=-(-args.units // 4), concurrency=args.concurrency, workers=args.workers,
             latency=args.latency, max_tokens=args.max_tokens, home=args.home,
+            output=args.output,
         )  # fmt: skip
     return found, throughput.render(found)
 

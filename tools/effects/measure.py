@@ -259,14 +259,21 @@ def rank_auc(change: FloatArray, tokens: Tokens) -> FloatArray:
 
 def _rank(change: Tensor, tokens: Tokens) -> Tensor:
     others = torch.ones(change.shape[-1], dtype=torch.bool, device=change.device)
-    others[torch.from_numpy(tokens.ids).to(change.device)] = False
-    rest = change[..., others]
-    total = torch.zeros(change.shape[:-1], device=change.device)
-    for token, sign in zip(tokens.ids.tolist(), tokens.signs.tolist(), strict=True):
-        own = change[..., token, None]
-        below, ties = (rest < own).float().mean(-1), (rest == own).float().mean(-1)
-        total += (below if sign > 0 else 1 - below - ties) + ties / 2
-    return total / len(tokens.ids)
+    ids = torch.from_numpy(tokens.ids).to(change.device)
+    others[ids] = False
+    rest, own = _ascending(change[..., others]), change[..., ids].contiguous()
+    below = torch.searchsorted(rest, own)
+    ties = torch.searchsorted(rest, own, right=True) - below
+    raised = torch.from_numpy(tokens.signs > 0).to(change.device)
+    wins = torch.where(raised, below, rest.shape[-1] - below - ties) + ties / 2
+    return (wins / rest.shape[-1]).mean(-1)
+
+
+def _ascending(values: Tensor) -> Tensor:
+    """Sorted along the last axis; on a processor NumPy's sort is ten times as fast as PyTorch's."""
+    if values.device.type == "cpu":
+        return torch.from_numpy(np.sort(values.numpy(), axis=-1))
+    return values.sort(-1).values
 
 
 def _set(values: FloatArray) -> Callable[[Tensor], Tensor]:

@@ -18,7 +18,7 @@ from tools.interventions.prefix import Prefix, is_plain, prefill
 from tools.subject import Subject
 
 #: Bytes of keys and values that are kept by default.
-MOST_BYTES = 1 << 30
+MOST_BYTES = 1 << 29
 
 
 @dataclass(frozen=True)
