@@ -4,41 +4,19 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
+from functools import partial
 
 import store
-from agent.error_control import control_errors, deciding, scores_of
-from agent.outcome import Outcome, outcome_of
-from agent.plain import plain
+from agent.judging import judge
 from agent.progress import Summary
-from agent.spec import BEFORE, CampaignSpec
 from agent.workers import spent_of, tally_of
-from store.queries import best_descriptions, campaign_evidence, campaign_index, control_rows, list_campaigns
+from store.queries import best_descriptions, campaign_index, list_campaigns
 from store.work import Campaign
 
 
-def close(db: store.Database, campaign: Campaign) -> Outcome:
+def close(db: store.Database, campaign: Campaign) -> None:
     """Sets q-values and verdicts by error control over all claims, unblinds the controls, marks the campaign done."""
-    alpha = float(campaign.spec.get("alpha", CampaignSpec.model_fields["alpha"].default))
-    method = str(campaign.spec.get("error_method", BEFORE["error_method"]))
-    claims = campaign_evidence(db, campaign.name)
-    found = control_errors(claims, method=method, alpha=alpha)
-    deciders = {claim.description_id: deciding(scores_of(claim)) for claim in claims if claim.tested}
-    outcome = outcome_of(
-        claims,
-        control_rows(db, campaign.name),
-        found.verdicts,
-        {key: found.q_values[own[0]] for key, own in deciders.items() if own is not None and own[0] in found.q_values},
-        alpha=alpha,
-        method=method,
-    )
-    store.close_campaign(
-        db,
-        campaign.id,
-        found.q_values,
-        verdicts={key: plain(verdict) for key, verdict in found.verdicts.items()},
-        outcome=plain(outcome.to_json()),
-    )
-    return outcome
+    store.close_campaign(db, campaign.id, partial(judge, closing=True))
 
 
 def summarise(

@@ -40,7 +40,7 @@ from tools.types import Split
 
 @dataclass(frozen=True)
 class Controlled:
-    """What error control says: what `store.close_campaign` takes."""
+    """What error control says."""
 
     q_values: dict[int, float]
     """By score id."""
@@ -49,7 +49,7 @@ class Controlled:
 
 
 def control_errors(claims: Sequence[ClaimRow], *, method: str, alpha: float) -> Controlled:
-    """q-values and verdicts of a campaign's claims, from `store.campaign_evidence`.
+    """q-values and verdicts of a campaign's claims; see `agent.judging`.
 
     Args:
         claims: With the controls among them.

@@ -12,6 +12,7 @@ from agent.progress import UnitDone
 from agent.state import Json, State, hypothesis_key
 from explainers.output.claim import claim_in
 from explainers.types import Explanation
+from scorers.verdict import Verdict
 from store.records import (
     Cost,
     DescriptionRecord,
@@ -200,6 +201,7 @@ def _descriptions(state: State) -> Iterator[DescriptionRecord]:
                 "standing": _standing(polarity, state["standing"][polarity][0]),
                 "tail": tails[polarity],
                 "verdict": verdict,
+                "support": _support(state, hypothesis_key(polarity, chosen)),
                 "output": _output(state["tests"][polarity]),
                 "scores": [_beside(row) for row in state["scores"][polarity]],
                 "cost": {name: int(state["cost"][name]) for name in ("tool_calls", "forward_passes")},
@@ -239,6 +241,12 @@ def _standing(polarity: str, one: Json) -> Json:
         "agreement": one["agreement"],
         "same": [hypothesis_key(polarity, number) for number in one["same"]],
     }
+
+
+def _support(state: State, key: str) -> int:
+    """Observations of experiments that support a rival: if they are ever lost, that is seen."""
+    observations = [one for row in state["experiments"] for one in row["observations"]]
+    return sum(one["hypothesis"] == key and one["outcome"] == Verdict.SUPPORTED for one in observations)
 
 
 def _output(test: Json) -> Json:

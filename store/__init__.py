@@ -19,9 +19,11 @@ from store.campaigns import (
     retry_failed,
 )
 from store.canonical import campaign_content, content_hash, differences
-from store.closing import close_campaign
+from store.claim_rows import CampaignEvidence, Judged
+from store.closing import close_campaign, judge_campaign
 from store.database import Database, open_database
 from store.errors import LeaseLostError, SealBrokenError, StoreError
+from store.invalidations import reinstate, withdraw
 from store.llm_calls import counterpart, find_call, find_replayed, record_calls
 from store.openings import record_opening
 from store.queries import (
@@ -35,12 +37,16 @@ from store.queries import (
     llm_costs,
     unit_page,
 )
+from store.queries.evidence import evidence_of
+from store.queries.invalidations import invalidations
 from store.rechecks import begin_recheck, finish_recheck, rechecks_of
 from store.search import search_text
 from store.writes import register_corpus, register_dictionary, register_index, register_subject
 
 __all__ = [
+    "CampaignEvidence",
     "Database",
+    "Judged",
     "LeaseLostError",
     "SealBrokenError",
     "StoreError",
@@ -57,6 +63,7 @@ __all__ = [
     "counterpart",
     "create_campaign",
     "differences",
+    "evidence_of",
     "fail",
     "find_call",
     "find_replayed",
@@ -65,6 +72,8 @@ __all__ = [
     "finish_recheck",
     "get_campaign",
     "heartbeat",
+    "invalidations",
+    "judge_campaign",
     "lease_next",
     "list_campaigns",
     "llm_costs",
@@ -78,8 +87,10 @@ __all__ = [
     "register_dictionary",
     "register_index",
     "register_subject",
+    "reinstate",
     "release",
     "retry_failed",
     "search_text",
     "unit_page",
+    "withdraw",
 ]

@@ -34,6 +34,30 @@ class ClaimScore:
 
 
 @dataclass(frozen=True)
+class ClaimTest:
+    """An observation that bears on the rival that a claim asserts."""
+
+    observation_id: int
+    experiment_id: int
+    kind: str
+    """Of the experiment."""
+    outcome: str | None
+    withdrawn: str | None
+    """Why it does not count any more; None: it does."""
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """A row that a claim rested on and that does not count any more."""
+
+    row: str
+    """Its name: ``score:7``."""
+    what: str
+    """The score's metric, or the kind of experiment."""
+    reason: str
+
+
+@dataclass(frozen=True)
 class ClaimRow:
     """A current description of a campaign, of a unit that was asked for or of a blind control."""
 
@@ -62,7 +86,7 @@ class ClaimRow:
     density: float | None
     """Share of explore tokens on which the described tail is active."""
     scores: Mapping[str, ClaimScore]
-    """By metric, those on the score split; F1 at the corpus's prevalence is 'weighted_f1'."""
+    """By metric, those on the score split that count; F1 at the corpus's prevalence is 'weighted_f1'."""
     refine_f1: float | None
     """F1 on the refine split, by which the description was chosen among its rivals."""
     status: str
@@ -75,6 +99,12 @@ class ClaimRow:
     tokens: int
     """Of language-model calls."""
     details: Json
+    hypothesis_status: str | None = None
+    """Of the rival that it asserts; None where it asserts none."""
+    tests: tuple[ClaimTest, ...] = ()
+    """What was observed of the rival that it asserts, by experiments, in their order; of superseded ones as well."""
+    withdrawn: tuple[Withdrawn, ...] = ()
+    """Scores and observations of it that do not count any more."""
 
     @property
     def tested(self) -> bool:
@@ -101,3 +131,28 @@ class ControlRow:
     def accepted(self) -> bool:
         """Whether any of its descriptions was accepted; none should be."""
         return "supported" in self.verdicts.values()
+
+
+@dataclass(frozen=True)
+class CampaignEvidence:
+    """All that the verdicts of a campaign rest on, as it stands in one state of the database."""
+
+    campaign: str
+    status: str
+    spec: Json
+    claims: list[ClaimRow]
+    """See `store.queries.campaign_evidence`."""
+    controls: list[ControlRow]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is made of it: what is written back."""
+
+    q_values: Mapping[int, float]
+    """By score id; other scores of the campaign have none."""
+    verdicts: Mapping[int, Json]
+    """By description id: what becomes of ``details['verdict']``. Its 'input' becomes the verdict of the description
+    and of the hypothesis that it asserts, its 'output' that of the description's output half."""
+    outcome: Json | None = None
+    """Of the campaign."""

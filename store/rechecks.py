@@ -7,6 +7,7 @@ from dataclasses import asdict, fields
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.orm import Session
 
 from store import schema
 from store.database import Database
@@ -59,6 +60,12 @@ def rechecks_of(db: Database, *, campaign: str | None = None, unit: str | None =
         campaign: Of this campaign alone.
         unit: Of this unit alone.
     """
+    with db.session() as session:
+        return rechecks_in(session, campaign=campaign, unit=unit)
+
+
+def rechecks_in(session: Session, *, campaign: str | None = None, unit: str | None = None) -> list[RecheckRow]:
+    """See `rechecks_of`."""
     whole, one, subject, owner = schema.Recheck, schema.Rechecked, schema.Subject, schema.Campaign
     query = (
         sa.select(
@@ -75,8 +82,7 @@ def rechecks_of(db: Database, *, campaign: str | None = None, unit: str | None =
     if unit is not None:
         query = query.where(one.unit == unit)
     names = [field.name for field in fields(RecheckRow)]
-    with db.session() as session:
-        found = session.execute(query).mappings().all()
+    found = session.execute(query).mappings().all()
     return [
         RecheckRow(**{**{name: row[name] for name in names}, "created_at": moment(row["created_at"])}) for row in found
     ]

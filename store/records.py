@@ -25,6 +25,9 @@ UNIT_STATES = ("alive", "dead", "dense", "duplicate")
 EXPERIMENT_STATUSES = ("done", "failed")
 #: What became of a description on another version of its subject; see `agent.recheck`.
 RECHECK_STATUSES = ("stable", "weakened", "moved", "gone")
+#: What can be withdrawn from the evidence, and what is said of it.
+EVIDENCE_KINDS = ("score", "experiment", "observation")
+INVALIDATION_ACTIONS = ("invalidated", "reinstated")
 #: Kinds of blind control; see `agent.controls`.
 CONTROLS = ("shuffled", "direction", "swapped", "constant")
 #: The kind in the ids of units that stand for a control (``control:…:3``).

@@ -224,6 +224,8 @@ class ScoreRow:
     unparseable: float
     headline: bool
     cost: Json
+    withdrawn: str | None = None
+    """Why it does not count any more; None: it does."""
 
 
 @dataclass(frozen=True)
@@ -253,7 +255,12 @@ class DescriptionPage:
     details: Json
     created_at: str | None
     scores: list[ScoreRow]
-    """Headline scores first."""
+    """Headline scores first; withdrawn ones among them."""
+
+    @property
+    def counting(self) -> list[ScoreRow]:
+        """The scores that were not withdrawn."""
+        return [score for score in self.scores if score.withdrawn is None]
 
 
 @dataclass(frozen=True)
@@ -301,6 +308,8 @@ class ObservationRow:
     hypothesis: str | None
     outcome: str | None
     data: Json
+    withdrawn: str | None = None
+    """Why it does not count any more; None: it does."""
 
 
 @dataclass(frozen=True)
@@ -316,6 +325,8 @@ class ExperimentRow:
     digest: str | None
     seconds: float
     observations: list[ObservationRow]
+    withdrawn: str | None = None
+    """Why it does not count any more; None: it does."""
 
 
 @dataclass(frozen=True)
@@ -420,3 +431,64 @@ class RecheckRow:
     low: float | None
     high: float | None
     n_active: int
+
+
+@dataclass(frozen=True)
+class InvalidationRow:
+    """A row of evidence was withdrawn, or put back."""
+
+    invalidation_id: int
+    row: str
+    """The row's name: ``score:7``."""
+    action: str
+    """'invalidated' or 'reinstated'."""
+    reason: str
+    created_at: str | None
+    investigation_id: int
+    unit: str
+    campaign: str
+
+
+@dataclass(frozen=True)
+class AnnotationRow:
+    """A person's note, vote or better wording."""
+
+    annotation_id: int
+    description_id: int | None
+    author: str
+    kind: str
+    value: float | None
+    text: str | None
+    created_at: str | None
+
+
+@dataclass(frozen=True)
+class NotebookWork:
+    """One investigation of a unit, with everything that was written down, each list in the order in which it came."""
+
+    investigation: InvestigationRow
+    seed: int
+    """Of the campaign."""
+    campaign_status: str
+    campaign_finished_at: str | None
+    """When error control was done over all its claims."""
+    examples: int
+    """Kept exemplars."""
+    hypotheses: list[HypothesisRow]
+    experiments: list[ExperimentRow]
+    openings: list[OpeningRow]
+    descriptions: list[DescriptionPage]
+    """Oldest first, superseded ones among them; their scores in the order in which they were computed."""
+    invalidations: list[InvalidationRow]
+    rechecks: list[RecheckRow]
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """The lab notebook of a unit: what was supposed, done, seen, asserted, tested, judged and withdrawn."""
+
+    unit: UnitRow
+    corpus: str | None
+    work: list[NotebookWork]
+    """Oldest first."""
+    annotations: list[AnnotationRow]

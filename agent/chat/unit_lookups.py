@@ -154,7 +154,7 @@ def compare(library: Library, arguments: CompareArguments) -> Finding:
     for name in arguments.units:
         page = _page(library, UnitArguments(unit=name, campaign=arguments.campaign))
         best = next((d for d in page.descriptions if d.superseded_by is None), None)
-        scored = None if best is None else _headline(best.scores, "weighted_f1")
+        scored = None if best is None else _headline(best.counting, "weighted_f1")
         rows.append(
             {
                 "cite": cite("unit", page.unit.unit_id), "unit": name, "state": page.unit.state,
@@ -210,7 +210,7 @@ def _description(row: DescriptionPage) -> Json:
         "label": clipped(row.label, 200), "fires_on": clipped(row.input_half), "does_when_on": clipped(row.output_half),
         "exceptions": clipped(row.exceptions), "explainer": row.explainer, "verdict_input": row.verdict_input,
         "verdict_output": row.verdict_output, "selection": short((row.details.get("standing") or {}).get("selection")),
-        "scores": [_score(score) for score in row.scores if score.headline],
+        "scores": [_score(score) for score in row.counting if score.headline],
     }  # fmt: skip
 
 
@@ -259,6 +259,7 @@ def _claim(page: UnitPage, row: DescriptionPage) -> Json:
         for e in page.experiments
         for o in e.observations
         if row.hypothesis is not None and o.hypothesis == row.hypothesis and row.investigation_id == page.shown
+        if o.withdrawn is None
     ]  # fmt: skip
     openings = [
         {"split": o.split, "opened_at": o.created_at} for o in page.openings if o.description_id == row.description_id
@@ -268,6 +269,6 @@ def _claim(page: UnitPage, row: DescriptionPage) -> Json:
         "verdict_input": row.verdict_input, "verdict_output": row.verdict_output,
         "reasons": [str(reason) for reason in verdict.get("reasons") or ()],
         "output_reason": verdict.get("output_reason"),
-        "scores": [_score(score) for score in row.scores if score.headline],
+        "scores": [_score(score) for score in row.counting if score.headline],
         "sealed_text_opened": openings, "observations": bearing[:12],
     }  # fmt: skip

@@ -19,6 +19,7 @@ from neurogloss.cli import (
     concept,
     discover,
     doctor,
+    evidence,
     explainer,
     flow,
     heads,
@@ -46,6 +47,7 @@ database, or ask the model.
   neurogloss campaign run demo      describe parts of the built-in model
   neurogloss units                  what was found, best supported first
   neurogloss show mlp:2:17          all that is known of one unit
+  neurogloss evidence mlp:2:17      how it came to be known: its lab notebook
   neurogloss search "opening bracket"
   neurogloss chat                   ask about units, try things on the model
   neurogloss doctor                 what is installed, and what is missing
@@ -58,8 +60,9 @@ class Ordered(TyperGroup):
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names of the commands."""
         order = [
-            "campaign", "units", "show", "search", "chat", "recheck", "discover", "explainer", "index", "doctor",
-            "activate", "lens", "attribute", "concept", "ablate", "patch", "steer", "patchscope", "heads", "flow",
+            "campaign", "units", "show", "evidence", "search", "chat", "recheck", "discover", "explainer", "index",
+            "doctor", "activate", "lens", "attribute", "concept", "ablate", "patch", "steer", "patchscope", "heads",
+            "flow",
             "circuit",
         ]  # fmt: skip
         return sorted(self.commands, key=order.index)
@@ -96,6 +99,7 @@ def _shared(
 
 
 app.add_typer(campaign.app, name="campaign")
+app.add_typer(evidence.app, name="evidence")
 app.add_typer(explainer.app, name="explainer")
 app.add_typer(index.app, name="index")
 units.register(app)

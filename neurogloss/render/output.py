@@ -28,7 +28,7 @@ _EFFECTS = {"changes": "tokens", "varies": "varies", "later": "later", "nothing"
 
 def output_lines(row: DescriptionPage) -> list[Text]:
     """Figures of the test on sealed text and, where nothing was decided, why."""
-    scores = {score.metric: score for score in row.scores if score.metric.startswith("output_")}
+    scores = {score.metric: score for score in row.counting if score.metric.startswith("output_")}
     lines: list[Text] = []
     kind = row.output_kind or ""
     if kind in _TOLD and _TOLD[kind][0] in scores:

@@ -176,7 +176,7 @@ def selection_of(row: DescriptionPage) -> float | None:
 def _others(rows: Sequence[DescriptionPage]) -> RenderableType:
     lines = []
     for row in rows[:4]:
-        f1 = next((s.value for s in row.scores if s.headline and s.metric == "weighted_f1"), None)
+        f1 = next((s.value for s in row.counting if s.headline and s.metric == "weighted_f1"), None)
         lines.append(
             Text.assemble("  ", verdict(row.verdict_input), f" F1 {score(f1)}  {fit(clean(row.label), 50)}  ",
                           (f"({fit(clean(row.campaign), 16)})", "dim"), no_wrap=True)

@@ -25,9 +25,15 @@ _JUDGED = {"detection": "balanced_accuracy", "fuzzing": "balanced_accuracy", "in
 
 def scores_table(scores: Sequence[ScoreRow]) -> RenderableType:
     """All scores of a description, within 80 columns."""
+    gone = [
+        Text(f"{fit(clean(s.metric), 24)} was withdrawn (score:{s.score_id}): {clean(s.withdrawn)}", "red")
+        for s in scores
+        if s.withdrawn is not None
+    ]
+    scores = [s for s in scores if s.withdrawn is None]
     headline = [s for s in scores if s.headline]
     if not headline:
-        return Text("not scored", "dim")
+        return Group(Text("not scored", "dim"), *gone)
     table = simple_table(
         ("on sealed text", "left"), ("value [95 %]", "left"), ("null", "right"), ("p", "right"), ("q", "right"),
         ("tokens", "right"), ("docs", "right"),
@@ -40,7 +46,7 @@ def scores_table(scores: Sequence[ScoreRow]) -> RenderableType:
         )  # fmt: skip
     wrong = max(s.unparseable for s in headline)
     note = [Text(f"{share(wrong)} of the predictor's answers could not be parsed and count as wrong.", "yellow")]
-    return Group(table, *(note if wrong > 0 else []), *_others(scores))
+    return Group(table, *(note if wrong > 0 else []), *_others(scores), *gone)
 
 
 def _others(scores: Sequence[ScoreRow]) -> list[RenderableType]:

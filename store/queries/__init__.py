@@ -6,6 +6,7 @@ from store.queries.campaigns import campaign_index, campaign_scores, campaign_su
 from store.queries.descriptions import ORDERS, best_descriptions
 from store.queries.evidence import campaign_evidence, control_rows
 from store.queries.llm_costs import LlmCost, llm_costs
+from store.queries.notebook import notebook
 from store.queries.units import find_units, unit_page
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "find_units",
     "list_campaigns",
     "llm_costs",
+    "notebook",
     "unit_page",
 ]

@@ -6,8 +6,9 @@ else says nothing of the model are left out, so that a number which is found in 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +17,9 @@ from sqlalchemy.orm import Session
 
 from store import schema
 from store.database import Database
+from store.errors import StoreError
 from store.queries.campaigns import campaign_summary
+from store.queries.evidence import withdrawn_in
 from store.rows import moment
 
 Json = dict[str, Any]
@@ -40,6 +43,34 @@ class Ref(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.kind}:{self.number}"
+
+    @property
+    def short(self) -> str:
+        """``S7`` for ``score:7``, where there is little room."""
+        return f"{LETTERS[self.kind]}{self.number}"
+
+
+#: The letters of short names.
+LETTERS = {
+    "unit": "U", "description": "D", "score": "S", "experiment": "E", "observation": "O", "hypothesis": "H",
+    "example": "X", "investigation": "I", "campaign": "C", "result": "R",
+}  # fmt: skip
+_NAME = re.compile(r"\[?(?:([a-z]+):|([A-Z]))(\d{1,18})\]?")
+
+
+def parse_ref(text: str) -> Ref:
+    """The row that a name stands for: ``score:7``, ``[score:7]`` or ``S7``.
+
+    Raises:
+        StoreError: it is no name of a row.
+    """
+    match = _NAME.fullmatch(text.strip())
+    kinds = {letter: kind for kind, letter in LETTERS.items()}
+    kind = None if match is None else match[1] or kinds.get(match[2])
+    if match is None or kind not in LETTERS:
+        shown = ", ".join(f"{letter}7 ({kind}:7)" for kind, letter in LETTERS.items())
+        raise StoreError(f"'{text}' names no row. Rows are named like this: {shown}.")
+    return Ref(kind, int(match[3]))
 
 
 @dataclass(frozen=True)
@@ -116,13 +147,15 @@ def _descriptions(session: Session, numbers: list[int]) -> list[CitedRow]:
         "verdict_input", "verdict_output",
     )  # fmt: skip
     scores: dict[int, list[Json]] = defaultdict(list)
+    gone = withdrawn_in(session)
     measured = ("metric", "value", "low", "high", "null_mean", "p_value", "q_value", "n_examples", "n_documents")
     for score in session.scalars(
         sa.select(schema.Score)
         .where(schema.Score.description_id.in_(numbers), schema.Score.headline)
         .order_by(schema.Score.id)
     ):
-        scores[score.description_id].append(_columns(score, *measured))
+        if ("score", score.id) not in gone:
+            scores[score.description_id].append(_columns(score, *measured))
     query = (
         sa.select(table, schema.Unit.unit, schema.Campaign.name)
         .join(schema.Unit, schema.Unit.id == table.unit_id)
@@ -150,8 +183,9 @@ def _scores(session: Session, numbers: list[int]) -> list[CitedRow]:
         .join(schema.Unit, schema.Unit.id == description.unit_id)
         .where(table.id.in_(numbers))
     )
+    gone = withdrawn_in(session)
     return [
-        _row("score", row, unit, {**_columns(row, *names), "polarity": polarity})
+        _row("score", row, unit, {**_columns(row, *names), "polarity": polarity, **_gone(gone, "score", row.id)})
         for row, unit, polarity in session.execute(query)
     ]
 
@@ -163,10 +197,13 @@ def _experiments(session: Session, numbers: list[int]) -> list[CitedRow]:
         sa.select(seen).where(seen.experiment_id.in_(numbers)).order_by(seen.experiment_id, seen.position)
     ):
         observed[one.experiment_id].append(_columns(one, "summary", "outcome", "data"))
-    rows = []
+    rows, gone = [], withdrawn_in(session)
     for row, unit in _with_unit(session, table, numbers):
         arguments = {name: value for name, value in row.arguments.items() if name not in _IDS}
-        own = {**_columns(row, "kind", "seed", "status", "error", "seconds"), "arguments": arguments}
+        own = {
+            **_columns(row, "kind", "seed", "status", "error", "seconds"), "arguments": arguments,
+            **_gone(gone, "experiment", row.id),
+        }  # fmt: skip
         rows.append(_row("experiment", row, unit, {**own, "observations": observed[row.id]}))
     return rows
 
@@ -180,8 +217,18 @@ def _observations(session: Session, numbers: list[int]) -> list[CitedRow]:
         .join(schema.Unit, schema.Unit.id == job.unit_id)
         .where(table.id.in_(numbers))
     )
+    gone = withdrawn_in(session)
     return [
-        _row("observation", row, unit, {"kind": kind, **_columns(row, "summary", "outcome", "data")})
+        _row(
+            "observation",
+            row,
+            unit,
+            {
+                "kind": kind,
+                **_columns(row, "summary", "outcome", "data"),
+                **(_gone(gone, "observation", row.id) or _gone(gone, "experiment", row.experiment_id)),
+            },
+        )
         for row, kind, unit in session.execute(query)
     ]
 
@@ -247,6 +294,12 @@ def _with_unit(session: Session, table: Any, numbers: list[int]) -> list[tuple[A
         .where(table.id.in_(numbers))
     )
     return [(row, unit) for row, unit in session.execute(query)]
+
+
+def _gone(withdrawn: Mapping[tuple[str, int], str], kind: str, number: int) -> Json:
+    """Why a row does not count any more, where it does not."""
+    reason = withdrawn.get((kind, number))
+    return {} if reason is None else {"withdrawn": reason}
 
 
 def _details(row: Any) -> Json:

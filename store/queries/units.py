@@ -12,6 +12,7 @@ from store import schema
 from store.database import Database
 from store.errors import StoreError
 from store.queries.descriptions import described, with_runners_up
+from store.queries.evidence import withdrawn_in
 from store.queries.patterns import matching
 from store.records import CONTROL_KIND
 from store.rows import (
@@ -92,7 +93,7 @@ def find_units(
             there = rows.mappings().all()
             for row, one in zip(there, with_runners_up(session, [described(row) for row in there]), strict=True):
                 best[row["unit_id"]].append(one)
-        return [FoundUnit(_unit(row, owner), best[row.id]) for row, owner in found]
+        return [FoundUnit(unit_row(row, owner), best[row.id]) for row, owner in found]
 
 
 def unit_page(db: Database, unit: str, *, subject: str | None = None, campaign: str | None = None) -> UnitPage:
@@ -108,34 +109,35 @@ def unit_page(db: Database, unit: str, *, subject: str | None = None, campaign: 
         StoreError: it is not there, or there are several.
     """
     with db.session() as session:
-        row, owner = _find(session, db, unit, subject)
-        jobs = _investigations(session, row.id, campaign)
+        row, owner = find_unit_row(session, db, unit, subject)
+        jobs = investigations_of(session, row.id, campaign)
         if campaign is not None and not jobs:
             raise StoreError(f"The campaign '{campaign}' has no unit {unit}, or there is no such campaign in {db.url}.")
         names = {job.investigation_id: job.campaign for job in jobs}
-        descriptions = _descriptions(session, names)
+        descriptions = descriptions_of(session, names)
         shown = descriptions[0].investigation_id if descriptions else jobs[0].investigation_id if jobs else None
         corpus = session.scalar(sa.select(schema.Corpus.spec).join(schema.Index).where(schema.Index.id == row.index_id))
-        keys = _keys(session, [shown] if shown is not None else [])
+        keys = hypothesis_keys(session, [shown] if shown is not None else [])
         return UnitPage(
-            unit=_unit(row, owner),
+            unit=unit_row(row, owner),
             statistics=row.statistics,
             profile=row.profile,
             corpus=corpus,
             descriptions=descriptions,
             investigations=jobs,
             shown=shown,
-            hypotheses=_rows(session, HypothesisRow, schema.Hypothesis, shown, schema.Hypothesis.position),
-            experiments=_experiments(session, shown, keys),
-            examples=_rows(
+            hypotheses=rows_of(session, HypothesisRow, schema.Hypothesis, shown, schema.Hypothesis.position),
+            experiments=experiments_of(session, shown, keys),
+            examples=rows_of(
                 session, ExampleRow, schema.Example, shown,
                 schema.Example.polarity, schema.Example.source, schema.Example.split, schema.Example.rank,
             ),
-            openings=_rows(session, OpeningRow, schema.Opening, shown, schema.Opening.id),
+            openings=rows_of(session, OpeningRow, schema.Opening, shown, schema.Opening.id),
         )  # fmt: skip
 
 
-def _find(session: Session, db: Database, unit: str, subject: str | None) -> tuple[schema.Unit, schema.Subject]:
+def find_unit_row(session: Session, db: Database, unit: str, subject: str | None) -> tuple[schema.Unit, schema.Subject]:
+    """The row of a unit and of its subject; see `unit_page` for errors."""
     query = sa.select(schema.Unit, schema.Subject).join(schema.Subject).where(schema.Unit.unit == unit)
     if subject is not None:
         query = query.where(sa.or_(schema.Subject.name == subject, schema.Subject.fingerprint == subject))
@@ -149,12 +151,14 @@ def _find(session: Session, db: Database, unit: str, subject: str | None) -> tup
     return found[0]
 
 
-def _unit(row: schema.Unit, owner: schema.Subject) -> UnitRow:
+def unit_row(row: schema.Unit, owner: schema.Subject) -> UnitRow:
+    """A unit as plain values."""
     own: dict[str, Any] = {name: getattr(row, name, None) for name in UnitRow.__dataclass_fields__}
     return UnitRow(**{**own, "unit_id": row.id, "subject": owner.name, "fingerprint": owner.fingerprint})
 
 
-def _investigations(session: Session, unit_id: int, campaign: str | None) -> list[InvestigationRow]:
+def investigations_of(session: Session, unit_id: int, campaign: str | None) -> list[InvestigationRow]:
+    """The work on a unit, newest first."""
     job, name = schema.Investigation, schema.Campaign.name
     query = sa.select(job, schema.Campaign).join(schema.Campaign).where(job.unit_id == unit_id)
     if campaign is not None:
@@ -183,7 +187,8 @@ def _investigations(session: Session, unit_id: int, campaign: str | None) -> lis
     ]
 
 
-def _descriptions(session: Session, campaigns: dict[int, str]) -> list[DescriptionPage]:
+def descriptions_of(session: Session, campaigns: dict[int, str]) -> list[DescriptionPage]:
+    """Descriptions of investigations (id -> name of the campaign), best first and superseded ones last."""
     table = schema.Description
     rows = session.scalars(sa.select(table).where(table.investigation_id.in_(campaigns)).order_by(table.id)).all()
     scores: dict[int, list[schema.Score]] = defaultdict(list)
@@ -193,10 +198,14 @@ def _descriptions(session: Session, campaigns: dict[int, str]) -> list[Descripti
         .order_by(schema.Score.headline.desc(), schema.Score.id)
     ):
         scores[score.description_id].append(score)
-    keys = _keys(session, list(campaigns))
+    keys, withdrawn = hypothesis_keys(session, list(campaigns)), withdrawn_in(session)
 
     def place(row: schema.Description) -> tuple[Any, ...]:
-        f1 = [s.value for s in scores[row.id] if s.headline and s.metric == "weighted_f1" and s.split == "score"]
+        f1 = [
+            s.value
+            for s in scores[row.id]
+            if s.headline and s.metric == "weighted_f1" and s.split == "score" and ("score", s.id) not in withdrawn
+        ]
         best = f1[0] if f1 and f1[0] is not None else -1.0
         return (row.superseded_by is not None, row.rank > 1, _SUPPORT[row.verdict_input], -best, row.rank, -row.id)
 
@@ -207,14 +216,19 @@ def _descriptions(session: Session, campaigns: dict[int, str]) -> list[Descripti
             "campaign": campaigns[row.investigation_id],
             "hypothesis": None if row.hypothesis_id is None else keys[row.hypothesis_id],
             "created_at": moment(row.created_at),
-            "scores": [_filled(ScoreRow, score, score_id=score.id) for score in scores[row.id]],
+            "scores": [
+                _filled(ScoreRow, score, score_id=score.id, withdrawn=withdrawn.get(("score", score.id)))
+                for score in scores[row.id]
+            ],
         }
         pages.append(_filled(DescriptionPage, row, **special))
     return pages
 
 
-def _experiments(session: Session, investigation_id: int | None, keys: dict[int, str]) -> list[ExperimentRow]:
+def experiments_of(session: Session, investigation_id: int | None, keys: dict[int, str]) -> list[ExperimentRow]:
+    """Experiments of an investigation in their order, with what was observed; `keys` are its hypotheses' by id."""
     table, seen = schema.Experiment, schema.Observation
+    withdrawn = withdrawn_in(session)
     rows = session.scalars(
         sa.select(table).where(table.investigation_id == investigation_id).order_by(table.position)
     ).all()
@@ -224,19 +238,31 @@ def _experiments(session: Session, investigation_id: int | None, keys: dict[int,
         .where(seen.experiment_id.in_([row.id for row in rows]))
         .order_by(seen.experiment_id, seen.position)
     ):
-        key = None if row.hypothesis_id is None else keys[row.hypothesis_id]
-        observations[row.experiment_id].append(_filled(ObservationRow, row, observation_id=row.id, hypothesis=key))
-    return [_filled(ExperimentRow, row, experiment_id=row.id, observations=observations[row.id]) for row in rows]
+        observations[row.experiment_id].append(
+            _filled(
+                ObservationRow, row, observation_id=row.id,
+                hypothesis=None if row.hypothesis_id is None else keys[row.hypothesis_id],
+                withdrawn=withdrawn.get(("observation", row.id)) or withdrawn.get(("experiment", row.experiment_id)),
+            )
+        )  # fmt: skip
+    return [
+        _filled(
+            ExperimentRow, row, experiment_id=row.id, observations=observations[row.id],
+            withdrawn=withdrawn.get(("experiment", row.id)),
+        )
+        for row in rows
+    ]  # fmt: skip
 
 
-def _keys(session: Session, investigations: list[int]) -> dict[int, str]:
+def hypothesis_keys(session: Session, investigations: list[int]) -> dict[int, str]:
     """Keys of hypotheses by their ids."""
     table = schema.Hypothesis
     query = sa.select(table.id, table.key).where(table.investigation_id.in_(investigations))
     return {number: key for number, key in session.execute(query)}
 
 
-def _rows(session: Session, kind: type[_Row], table: Any, investigation_id: int | None, *order: Any) -> list[_Row]:
+def rows_of(session: Session, kind: type[_Row], table: Any, investigation_id: int | None, *order: Any) -> list[_Row]:
+    """Rows of a table that belong to an investigation."""
     query = sa.select(table).where(table.investigation_id == investigation_id).order_by(*order)
     return [_filled(kind, row, example_id=row.id, hypothesis_id=row.id) for row in session.scalars(query)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from store.schema.base import Base, UtcDateTime, utc_now
 from store.schema.campaigns import Campaign, Investigation, LlmCall, Opening
 from store.schema.claims import Description, Experiment, Hypothesis, Observation, Score
+from store.schema.invalidations import Invalidation
 from store.schema.people import Annotation, Chat, ChatMessage
 from store.schema.rechecks import Recheck, Rechecked
 from store.schema.subjects import Corpus, Dictionary, Example, Index, Subject, Unit
@@ -22,6 +23,7 @@ __all__ = [
     "Experiment",
     "Hypothesis",
     "Index",
+    "Invalidation",
     "Investigation",
     "LlmCall",
     "Observation",

@@ -37,6 +37,17 @@ def _described(name: str, *more: sa.Column[int]) -> sa.Table:
 all_descriptions = _described("all_descriptions")
 current_descriptions = _described("current_descriptions")
 best_descriptions = _described("best_descriptions", sa.Column("place", sa.Integer))
+#: What is withdrawn from the evidence, and was not put back since.
+invalid_rows = sa.Table(
+    "invalid_rows",
+    _METADATA,
+    *(
+        sa.Column(column, sa.Integer)
+        for column in ("invalidation_id", "campaign_id", "score_id", "experiment_id", "observation_id")
+    ),
+    sa.Column("reason", sa.Text),
+    sa.Column("created_at", UtcDateTime),
+)
 _COUNTS = (
     "campaign_id", "investigations", "pending", "leased", "done", "failed", "skipped", "controls", "tool_calls",
     "tokens", "llm_calls", "descriptions", "supported",

@@ -104,7 +104,7 @@ def llm_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
             )
             store.record_opening(db, job, claim="c1", polarity="+", split="score")
             store.finish(db, job, result(job.unit))
-        store.close_campaign(db, campaign.id, {})
+        store.close_campaign(db, campaign.id, lambda evidence: store.Judged({}, {}))
     return path
 
 

@@ -188,15 +188,16 @@ def test_closing_sets_q_values_and_refuses_while_work_is_left(
     bench: Any, result: Callable[..., InvestigationResult]
 ) -> None:
     with pytest.raises(store.StoreError, match="8 units of the campaign are not finished"):
-        store.close_campaign(bench.db, bench.campaign_id, {})
+        store.close_campaign(bench.db, bench.campaign_id, lambda evidence: store.Judged({}, {}))
     for job in iter(lambda: lease(bench), None):
         store.finish(bench.db, job, result(job.unit))
     scores = store.campaign_scores(bench.db, bench.campaign_id)
     assert len(scores) == 16
+    foreign = store.Judged({scores[0].score_id: 0.5, 999: 0.5}, {})
     with pytest.raises(store.StoreError, match="Score 999 is not one of the campaign's"):
-        store.close_campaign(bench.db, bench.campaign_id, {scores[0].score_id: 0.5, 999: 0.5})
+        store.close_campaign(bench.db, bench.campaign_id, lambda evidence: foreign)
     q_values = {one.score_id: 0.01 for one in scores if one.metric == "weighted_f1"}
-    store.close_campaign(bench.db, bench.campaign_id, q_values)
+    store.close_campaign(bench.db, bench.campaign_id, lambda evidence: store.Judged(q_values, {}))
     assert {row.f1_q for row in store.best_descriptions(bench.db)} == {0.01}
     closed = store.list_campaigns(bench.db)[0]
     assert (closed.status, closed.done) == ("done", 8)

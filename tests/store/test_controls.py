@@ -92,10 +92,10 @@ def test_closing_sets_q_values_verdicts_and_the_outcome(bench: Any, result: Resu
     work(bench, result)
     first = store.campaign_evidence(bench.db, "first")[0]
     verdict = {"input": "inconclusive", "output": "untested", "reasons": ["q = 0.3"], "before": "supported"}
-    store.close_campaign(
-        bench.db, bench.campaign_id, {first.scores["weighted_f1"].score_id: 0.3},
-        verdicts={first.description_id: verdict}, outcome={"controls": {"accepted": 1}},
-    )  # fmt: skip
+    judged = store.Judged(
+        {first.scores["weighted_f1"].score_id: 0.3}, {first.description_id: verdict}, {"controls": {"accepted": 1}}
+    )
+    store.close_campaign(bench.db, bench.campaign_id, lambda evidence: judged)
     after = store.campaign_evidence(bench.db, "first")[0]
     assert after.scores["weighted_f1"].q == 0.3
     assert (after.verdict_input, after.details["verdict"]) == ("inconclusive", verdict)
@@ -114,9 +114,9 @@ def test_closing_refuses_what_is_not_the_campaigns_and_writes_nothing(bench: Any
         ({999: judged}, "Description 999 is not one"),
         ({row.description_id: {**judged, "input": "splendid"}}, "not 'splendid'"),
     ):
+        wrong = store.Judged({row.scores["weighted_f1"].score_id: 0.1}, verdicts)
         with pytest.raises(store.StoreError, match=message):
-            store.close_campaign(bench.db, bench.campaign_id, {row.scores["weighted_f1"].score_id: 0.1},
-                                 verdicts=verdicts)  # fmt: skip
+            store.close_campaign(bench.db, bench.campaign_id, lambda evidence, wrong=wrong: wrong)
     assert store.campaign_evidence(bench.db, "first")[0] == row
     assert store.get_campaign(bench.db, "first").status == "open"
 
