@@ -269,8 +269,15 @@ class Bench:
     def _texts(self, contexts: Sequence[int]) -> list[list[int]]:
         return [self.explore.texts.ids(context).tolist() for context in contexts]
 
-    def evidence(self, unit: UnitId, polarity: str, threshold: float) -> Evidence:
-        """All that an explainer may see of one tail of a unit."""
+    def evidence(self, unit: UnitId, polarity: str, threshold: float, *, measured: bool = True) -> Evidence:
+        """All that an explainer may see of one tail of a unit.
+
+        Args:
+            unit: The unit.
+            polarity: Its tail, '+' or '-'.
+            threshold: Of the tail.
+            measured: Measure what turning the unit off does to the output; else what is known of it is in the rivals.
+        """
         return Evidence(
             unit=unit,
             polarity=polarity,
@@ -281,6 +288,6 @@ class Bench:
             seed=self.seed(unit, f"explain {polarity}"),
             edges=self.edges(unit),
             promotion=self.promotion(unit),
-            output=self.output(unit, polarity, threshold),
+            output=self.output(unit, polarity, threshold) if measured else "it is measured once, for the explainer",
             others=tuple(self.null_units(unit)),
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from agent.bench import Bench
 from agent.claims import claim_digest
+from agent.contest.telling import told_of_contest, told_of_rival
 from agent.plain import digest, plain
 from agent.progress import UnitDone
 from agent.state import Json, State, hypothesis_key
@@ -135,11 +136,14 @@ def _hypotheses(state: State) -> Iterator[HypothesisRecord]:
         marks = state["marks"][polarity]
         chosen = state["chosen"][polarity]
         ranks = {one["rival"]: rank for rank, one in enumerate(state["standing"][polarity], start=1)}
+        contest = state.get("contest", {}).get(polarity)
         for number, rival in enumerate(rivals):
             details: Json = {"explainer": _told(rival["details"]), "refine": marks[number]}
             rank = ranks.get(number)
             if rank is None:
                 details["dropped"] = f"{hypothesis_key(polarity, chosen)} does better on refine"
+            if contest is not None:
+                details |= told_of_rival(contest, hypothesis_key(polarity, number), kept=rank is not None)
             yield HypothesisRecord(
                 key=hypothesis_key(polarity, number),
                 polarity=polarity,
@@ -199,6 +203,7 @@ def _descriptions(state: State) -> Iterator[DescriptionRecord]:
                 "explainer": _told(claim["details"]),
                 "refine": state["marks"][polarity][chosen],
                 "standing": _standing(polarity, state["standing"][polarity][0]),
+                **told_of_contest(state.get("contest", {}).get(polarity)),
                 "tail": tails[polarity],
                 "verdict": verdict,
                 "support": _support(state, hypothesis_key(polarity, chosen)),

@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from agent.llm_settings import LlmSettings, PriceSettings, ServeSettings, Settings, Stage, is_endpoint
 from tools.errors import NeuroglossError
@@ -26,7 +34,7 @@ _NOT_HASHED = {"name", "workers", "budget", "device", "batch_tokens", "max_failu
 #: still found by theirs.
 BEFORE: dict[str, Any] = {
     "scorer": "simulation", "scoring": "fixed", "controls": 0.0, "error_method": "bh", "llm": None, "stages": [],
-    "diagnostics": [], "output": "off",
+    "diagnostics": [], "output": "off", "contest": {"rounds": 0},
 }  # fmt: skip
 #: The explainer that an endpoint given in an explainer's place stands for.
 LLM_EXPLAINER = "quantiles"
@@ -53,6 +61,27 @@ class Budget(Settings):
     """Tokens of prompts and answers, over all runs."""
     llm_dollars: float | None = Field(default=None, gt=0)
     """Money for language models, over all runs; counted where `llm.price` says what tokens cost."""
+
+
+class ContestSettings(Settings):
+    """How rival descriptions are told apart by trials on the subject, before one of them is tested; see
+    `agent.contest`. `contest: off` spares it."""
+
+    rounds: int = Field(default=4, ge=0, le=64)
+    """At most so many rounds of trials for each tail; 0: no contest, rivals are compared on texts alone."""
+    policy: str = "auto"
+    """Who thinks of trials and revises rivals: `pattern` needs no language model; `auto`: what fits the explainer."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Options of the policy, by name."""
+    forward_passes: int = Field(default=64, ge=1)
+    """Forward passes of all trials of one tail, at most."""
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    """A rival that is right is dropped with at most this probability, however many trials there are."""
+
+    @model_serializer(mode="wrap")
+    def _off_is_off(self, written: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        settings: dict[str, Any] = written(self)
+        return settings if self.rounds else {"rounds": 0}
 
 
 class Panel(Settings):
@@ -126,6 +155,8 @@ class CampaignSpec(Settings):
     output: Literal["tested", "off"] = "tested"
     """`tested`: what a unit does when on is measured, claimed, and tested on sealed text by intervention. `off` spares
     the forward passes, and output halves stay untested."""
+    contest: ContestSettings = Field(default_factory=ContestSettings)
+    """Trials that tell rival descriptions apart."""
     controls: float = Field(default=0.1, ge=0, le=1)
     """Blind controls that must fail, as a share of the units: at least one of each kind that applies, hidden among the
     units until the campaign closes. 0 turns them off."""
@@ -167,6 +198,11 @@ class CampaignSpec(Settings):
                 "of an explainer"
             )
         return {**value, "explainer": LLM_EXPLAINER, "llm": {**llm, "endpoints": [value["explainer"]]}}
+
+    @field_validator("contest", mode="before")
+    @classmethod
+    def _contest_off(cls, value: object) -> object:
+        return {"rounds": 0} if value in ("off", False) else value
 
     @field_validator("units", mode="before")
     @classmethod
@@ -291,7 +327,7 @@ def _explain(error: ValidationError, origin: str) -> str:
 def _known(location: tuple[int | str, ...]) -> list[str]:
     nested: dict[int | str, type[BaseModel]] = {
         "budget": Budget, "panel": Panel, "llm": LlmSettings, "stages": Stage, "price": PriceSettings,
-        "serve": ServeSettings,
+        "serve": ServeSettings, "contest": ContestSettings,
     }  # fmt: skip
     named = [part for part in location[:-1] if part in nested]
     return list(nested[named[-1]].model_fields if named else CampaignSpec.model_fields)

@@ -10,18 +10,21 @@ Json = dict[str, Any]
 
 
 class State(TypedDict, total=False):
-    """What the graph's steps hand on. Each key is written by one step; '+' and '-' are keys of the inner dicts."""
+    """What the graph's steps hand on; '+' and '-' are keys of the inner dicts. Each key is written by one step, but
+    that the contest's steps write 'contest' by turns, and add to 'rivals' and 'experiments'."""
 
     triage: Json
     """`agent.triage.Triage` and the unit's statistics over explore."""
     profile: Json
     """What its weights say ('promotion') and, for a head, its attention ('edges')."""
     rivals: dict[str, list[Json]]
-    """By polarity: explanations, the explainer's best first."""
+    """By polarity: explanations, the explainer's best first, then those that a contest brought up."""
     events: dict[str, list[Json]]
     """By polarity: what the explainer reported while it worked."""
     experiments: list[Json]
     """Fields of `store.records.ExperimentRecord`."""
+    contest: dict[str, Json]
+    """By polarity: `agent.contest.types.Contest`. Only where rivals had a contest."""
     marks: dict[str, list[Json]]
     """By polarity: how each rival did on refine, in the order of `rivals`."""
     chosen: dict[str, int]

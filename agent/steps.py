@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from agent.claims import best_first, claim_digest, try_rivals
+from agent.claims import claim_digest, try_rivals
+from agent.contest.choice import best_first_of
 from agent.desk import Desk
 from agent.disagreement import standings
 from agent.experiments import Report, experiment_of, measured_event
@@ -92,7 +93,8 @@ def experiment_step(state: State, desk: Desk, ledger: Ledger) -> State:
 
 
 def choose_step(state: State, desk: Desk, ledger: Ledger) -> State:
-    """The rival that does best on the refine split, and those that say something else and do almost as well."""
+    """The rival that does best on the refine split, or as well there and better in trials; and those that say something
+    else and do almost as well."""
     marks: dict[str, list[Json]] = {}
     chosen: dict[str, int] = {}
     standing: dict[str, list[Json]] = {}
@@ -103,9 +105,9 @@ def choose_step(state: State, desk: Desk, ledger: Ledger) -> State:
                 rivals, desk.bench.refine, desk.unit, tail.polarity, tail.threshold, explainer=desk.bench.explainer,
                 seed=desk.bench.spec.seed,
             )  # fmt: skip
-        order = best_first(tried.marks)
+        order, compared = best_first_of(tried, state.get("contest", {}).get(tail.polarity))
         left = standings(
-            tried.comparisons, tried.documents, order, seed=desk.bench.seed(desk.unit, f"standing {tail.polarity}")
+            compared, tried.documents, order, seed=desk.bench.seed(desk.unit, f"standing {tail.polarity}")
         )
         marks[tail.polarity], chosen[tail.polarity] = tried.marks, order[0]
         standing[tail.polarity] = [plain(one) for one in left]

@@ -15,6 +15,7 @@ from tools.errors import NeuroglossError
 _tools: dict[str, Tool] = {}
 _MODULES = (
     "agent.toolbox.activations",
+    "agent.toolbox.probe",
     "agent.toolbox.edits",
     "agent.toolbox.examples",
     "agent.toolbox.writes",

@@ -18,7 +18,7 @@ from agent.budget import StoppedError
 from agent.checkpoints import open_checkpoints
 from agent.desk import Desk
 from agent.experiments import Report, experiment_of
-from agent.investigation import STEPS, build_graph, investigate
+from agent.investigation import ROUND, STEPS, build_graph, investigate
 from agent.ledger import Ledger
 from agent.results import events_of, result_of
 from agent.sealed import judge_edges
@@ -79,6 +79,7 @@ def without_times(state: State) -> dict[str, Any]:
     }
     experiments = [{**row, "seconds": 0.0} for row in state["experiments"]]
     scores = {polarity: [{**row, "cost": {}} for row in found] for polarity, found in state["scores"].items()}
+    assert all(not contest["answers"] for contest in state["contest"].values())
     return {**state, "cost": cost, "events": events, "experiments": experiments, "scores": scores}
 
 
@@ -119,13 +120,13 @@ def test_stopped_before_any_step_ends_as_if_undisturbed(desk: Callable[..., Desk
     undisturbed = without_times(investigate(build_graph(InMemorySaver()), desk(), "plain"))
     with open_checkpoints(tmp_path / "c.db") as saver:
         graph = build_graph(saver)
-        for name in STEPS:
+        for name in {**STEPS, **ROUND}:
             with pytest.raises(StoppedError):
                 investigate(graph, desk(stop_before=name), f"before {name}")
     # Another connection, as another process would have it.
     with open_checkpoints(tmp_path / "c.db") as saver:
         graph = build_graph(saver)
-        for name in STEPS:
+        for name in {**STEPS, **ROUND}:
             assert without_times(investigate(graph, desk(), f"before {name}")) == undisturbed
             # An investigation that is complete but was not committed yet is not run again.
             assert without_times(investigate(graph, desk(stop_before="triage"), f"before {name}")) == undisturbed
