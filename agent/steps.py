@@ -106,9 +106,7 @@ def choose_step(state: State, desk: Desk, ledger: Ledger) -> State:
                 seed=desk.bench.spec.seed,
             )  # fmt: skip
         order, compared = best_first_of(tried, state.get("contest", {}).get(tail.polarity))
-        left = standings(
-            compared, tried.documents, order, seed=desk.bench.seed(desk.unit, f"standing {tail.polarity}")
-        )
+        left = standings(compared, tried.documents, order, seed=desk.bench.seed(desk.unit, f"standing {tail.polarity}"))
         marks[tail.polarity], chosen[tail.polarity] = tried.marks, order[0]
         standing[tail.polarity] = [plain(one) for one in left]
         ledger.count(len(rivals))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from agent.contest.types import Contest, Rival
+from agent.contest.types import MERGED, Contest, Rival
 from agent.desk import Desk
 from agent.triage import Tail
 from explainers.predictors import predictor_of
@@ -52,6 +52,6 @@ def merge_alike(desk: Desk, tail: Tail, contest: Contest) -> Contest:
             share = agreement(said[other.key], said[rival.key])
             if share >= ALIKE:
                 why = f"says the same as {other.key}: agreement {share:.3f} on explore and refine"
-                merged[rival.key] = rival.ended("merged", why)
+                merged[rival.key] = rival.ended(MERGED, why)
                 break
     return replace(contest, rivals=tuple(merged.get(rival.key, rival) for rival in contest.rivals))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agent.claims import Tried, best_first
-from agent.contest.types import ALIVE
+from agent.contest.types import ALIVE, MERGED
 from scorers.metrics import Comparison
 
 #: F1 on refine that a rival may lack of the best one, to be chosen for what trials say.
@@ -19,7 +19,7 @@ def best_first_of(tried: Tried, contest: Mapping[str, Any] | None) -> tuple[list
     Without a contest by what they do on refine (`agent.claims.best_first`). After one, only those in the running count:
     the first is, of those that do on refine about as well as the best of them, the one that trials gave most weight.
     For texts say how well a rule fits what happens to be written, trials what happens where it is not. Rivals that are
-    out come last, and are not compared.
+    out come last, and are not compared; those that were merged are, with the one that they say the same as.
 
     Args:
         tried: The rivals on refine, in their order.
@@ -36,5 +36,5 @@ def best_first_of(tried: Tried, contest: Mapping[str, Any] | None) -> tuple[list
     out = [i for i in order if i not in fits]
     return (
         [first, *(i for i in running if i != first), *out],
-        [one if i in fits else None for i, one in enumerate(tried.comparisons)],
+        [one if rivals[i]["status"] in (ALIVE, MERGED) else None for i, one in enumerate(tried.comparisons)],
     )

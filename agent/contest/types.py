@@ -14,6 +14,8 @@ from explainers.types import Explanation
 REVISIONS = ("new", "refine", "split", "drop")
 #: Rivals that are still in the running have this status.
 ALIVE = "alive"
+#: Rivals that say the same as one in the running.
+MERGED = "merged"
 
 
 def _plain(value: Any) -> Json:
