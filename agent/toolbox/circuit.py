@@ -8,12 +8,12 @@ from pydantic import Field
 
 from agent.plain import short
 from agent.toolbox.base import Finding
-from agent.toolbox.patching import TaskArguments, token_pairs
+from agent.toolbox.patching import Name, TaskArguments, token_pairs
 from agent.toolbox.registry import tool
 from agent.toolbox.workbench import Workbench
 from tools.circuits import Circuit, find_circuit, known
 from tools.errors import InterventionError
-from tools.patching import all_nodes
+from tools.patching import Node, all_nodes
 from tools.subject import Subject
 
 #: Tokens run with parts ablated: about this many searches' worth of a small model.
@@ -25,7 +25,14 @@ class CircuitArguments(TaskArguments):
 
     n: int = Field(default=32, ge=2, le=256, description="How many pairs of a built-in task.")
     mlps: bool = Field(default=False, description="Also look at whole MLPs; else they are left as they are.")
+    heads: bool = Field(default=True, description="Look at all heads; else they are left as they are.")
     neurons: int = Field(default=0, ge=0, le=256, description="Also look at so many neurons, strongest by gradients.")
+    latents: int = Field(
+        default=0, ge=0, le=256, description="Also look at so many latents of attached dictionaries, chosen likewise."
+    )
+    units: Annotated[list[Name], Field(min_length=1, max_length=256)] | None = Field(
+        default=None, description="Also look at these parts: mlp:LAYER:NEURON, sae:NAME:LATENT, dir:NAME."
+    )
     ablation: Literal["resample", "mean", "zero"] = Field(
         default="resample", description="What ablated parts are given: the corrupted twin's output, its mean, or zero."
     )
@@ -48,21 +55,22 @@ def circuit_of(subject: Subject, arguments: CircuitArguments) -> tuple[Circuit, 
             f"The subject '{subject.name}' does this task on {len(pairs)} of {len(given)} pairs: it prefers the answer "
             "after the clean prompt, and less after the other. A circuit needs at least 2 such pairs."
         )
-    nodes = all_nodes(subject, mlps=arguments.mlps)
-    rows = (len(nodes) + arguments.neurons + 4 * arguments.draws) * len(pairs)
+    named = [Node.of(subject, name) for name in arguments.units or ()]
+    nodes = [*all_nodes(subject, heads=arguments.heads, mlps=arguments.mlps), *named]
+    rows = (len(nodes) + arguments.neurons + arguments.latents + 4 * arguments.draws) * len(pairs)
     if rows > MOST_ROWS:
         raise InterventionError(f"This search runs about {rows:,} rows, more than {MOST_ROWS:,}. Give fewer pairs.")
     found = find_circuit(
-        subject, pairs, candidates=nodes, neurons=arguments.neurons, ablation=arguments.ablation,
-        tolerance=arguments.tolerance, draws=arguments.draws, seed=arguments.seed,
+        subject, pairs, candidates=nodes, neurons=arguments.neurons, latents=arguments.latents,
+        ablation=arguments.ablation, tolerance=arguments.tolerance, draws=arguments.draws, seed=arguments.seed,
     )  # fmt: skip
     return found, len(pairs), len(given)
 
 
 @tool("circuit", CircuitArguments)
 def circuit(workbench: Workbench, arguments: CircuitArguments) -> Finding:
-    """Finds the heads (and MLPs, neurons) that carry a task of clean and corrupted prompts, and judges them on pairs of
-    their own: faithfulness (what the circuit alone does, 1 is the whole model) beside random sets of its size;
+    """Finds the heads (and MLPs, neurons, latents) that carry a task of clean and corrupted prompts, and judges them on
+    pairs of their own: faithfulness (what the circuit alone does, 1 is the whole model) beside random sets of its size;
     completeness (is anything left outside); minimality (is each part needed). Also the paths between the parts.
     """
     found, used, given = circuit_of(workbench.subject, arguments)

@@ -97,11 +97,11 @@ class PathPatchArguments(TaskArguments):
     """Arguments of `path_patch`."""
 
     senders: Annotated[list[Name], Field(min_length=1, max_length=256)] = Field(
-        description="Parts whose output is patched: head:LAYER:HEAD or mlp:LAYER."
+        description="Parts whose output is patched: head:LAYER:HEAD, mlp:LAYER, mlp:LAYER:NEURON, sae:NAME:LATENT."
     )
     receivers: Annotated[list[Name], Field(min_length=1, max_length=256)] = Field(
-        description="Inputs that receive it: head:LAYER:HEAD:q (or :k, :v), mlp:LAYER, logits; joined by + to receive "
-        "together."
+        description="Inputs that receive it: head:LAYER:HEAD:q (or :k, :v), mlp:LAYER, sae:NAME:LATENT, logits; joined "
+        "by + to receive together."
     )
     hold_mlps: bool = Field(default=False, description="Also hold MLPs between them, so that the stream alone carries.")
 
@@ -178,8 +178,8 @@ def paths(subject: Subject, arguments: PathPatchArguments) -> Paths:
         UnitError, InterventionError, SubjectError: As `tools.patching.path_patch`.
     """
     return path_patch(
-        subject, token_pairs(subject, arguments), [Node.parse(name) for name in arguments.senders],
-        parse_receivers(arguments.receivers), hold_mlps=arguments.hold_mlps,
+        subject, token_pairs(subject, arguments), [Node.of(subject, name) for name in arguments.senders],
+        parse_receivers(arguments.receivers, subject), hold_mlps=arguments.hold_mlps,
     )  # fmt: skip
 
 

@@ -24,6 +24,16 @@ def circuit(
     neurons: Annotated[
         int, typer.Option("--neurons", min=0, max=256, help="Also look at so many neurons, strongest by gradients.")
     ] = 0,
+    latents: Annotated[
+        int, typer.Option("--latents", min=0, max=256, help="Also at so many latents of attached dictionaries.")
+    ] = 0,
+    unit: Annotated[
+        list[str] | None,
+        typer.Option("--unit", metavar="UNIT", help="Also at this neuron, latent or direction; may be repeated."),
+    ] = None,
+    heads: Annotated[
+        bool, typer.Option("--heads/--no-heads", help="Look at all heads; else they stay as they are.")
+    ] = True,
     ablation: Annotated[
         Literal["resample", "mean", "zero"],
         typer.Option("--ablation", help="What ablated parts are given: their output on the twin, its mean, zero."),
@@ -40,13 +50,15 @@ def circuit(
 
     Parts are ablated as long as the task does not suffer. What is left is judged on pairs of its own: is it enough
     (faithfulness), is nothing left outside (completeness), is each part needed (minimality), each beside random sets of
-    heads of the same size.
+    parts of the same size. Neurons and latents of attached dictionaries can be parts, too: those that gradients find
+    strongest, or named ones.
 
     [bold]Examples[/bold]
 
       neurogloss circuit induction --plot circuit.png
       neurogloss circuit ioi --subject planted
       neurogloss circuit --task docs/tasks/assign.jsonl --mlps
+      neurogloss circuit --task docs/tasks/assign.jsonl --no-heads --latents 60
     """
     saved = picture(plot)
     asked, name = task_fields(call, task, file)
@@ -56,8 +68,9 @@ def circuit(
     from neurogloss.render.graphs import save_graph
 
     arguments = CircuitArguments(
-        **asked, n=max(2, n), seed=seed, mlps=mlps, neurons=neurons, ablation=ablation, tolerance=tolerance, draws=draws
-    )
+        **asked, n=max(2, n), seed=seed, heads=heads, mlps=mlps, neurons=neurons, latents=latents, units=unit or None,
+        ablation=ablation, tolerance=tolerance, draws=draws,
+    )  # fmt: skip
     found, used, given = circuit_of(subject, arguments)
     value: dict[str, Any] = {
         "subject": subject.name, "fingerprint": subject.fingerprint, "task": name, "pairs_used": used,

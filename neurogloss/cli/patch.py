@@ -86,11 +86,11 @@ def patch(
     ] = 0,
     senders: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="PART", help="Patch paths from this head or MLP; may be repeated."),
+        typer.Option("--from", metavar="PART", help="Patch paths from this head, MLP or unit; may be repeated."),
     ] = None,
     receivers: Annotated[
         list[str] | None,
-        typer.Option("--to", metavar="INPUT", help="And to this input: head:2:0:q, mlp:2, logits. (logits)"),
+        typer.Option("--to", metavar="INPUT", help="And to this input: head:2:0:q, mlp:2, sae:res:3, logits. (logits)"),
     ] = None,
     hold_mlps: Annotated[bool, typer.Option("--hold-mlps", help="Hold MLPs between sender and receiver.")] = False,
     decomposed: Annotated[

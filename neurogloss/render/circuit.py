@@ -70,11 +70,9 @@ def _acts(found: Circuit, name: str) -> str:
 
 def circuit_graph(found: Circuit, task: str) -> Graph:
     """Parts by layer, with the paths between them; a path into several inputs of a head is one arrow for each."""
-    layers = sorted({_layer(node.name) for node in found.nodes})
+    layers = sorted({node.layer for node in found.nodes})
     rows = {layer: i for i, layer in enumerate(layers)}
-    nodes = [
-        Node(node.name, rows[_layer(node.name)], value=node.noising) for node in found.nodes
-    ]  # fmt: skip
+    nodes = [Node(node.name, rows[node.layer], value=node.noising) for node in found.nodes]
     nodes.append(Node("logits", len(layers)))
     arrows: dict[tuple[str, str], float] = {}
     for edge in found.edges:
@@ -90,7 +88,3 @@ def circuit_graph(found: Circuit, task: str) -> Graph:
     )
     return Graph(nodes, [Arrow(a, b, value) for (a, b), value in arrows.items()],
                  [*(f"layer {layer}" for layer in layers), "logits"], title=title, scale="path effect")  # fmt: skip
-
-
-def _layer(name: str) -> int:
-    return int(name.split(":")[1])

@@ -35,6 +35,8 @@ CALLS: dict[str, list[str]] = {
     "decomposition": ["patch", "induction", "-n", "3", "--decompose"],
     "decomposition of some": ["patch", *PAIR, "--decompose", "--from", "head:1:2", "--attention", "values"],
     "circuit": ["circuit", "induction", "-n", "40", "--draws", "2", "--tolerance", "0.4"],
+    "circuit of units": ["circuit", "induction", "-n", "40", "--draws", "2", "--tolerance", "0.4", "--no-heads",
+                         "--unit", "mlp:1:3", "--unit", "mlp:2:5", "--unit", "head:1:1"],
     "circuit with more": ["circuit", "induction", "-n", "40", "--draws", "2", "--tolerance", "0.4", "--mlps",
                           "--neurons", "2", "--ablation", "mean"],
 }  # fmt: skip

@@ -13,12 +13,11 @@ from torch import Tensor
 
 from tools.errors import InterventionError
 from tools.estimates import Array
-from tools.interventions import EVERYWHERE, Edit, change
 from tools.patching.nodes import Node
 from tools.patching.pairs import TokenPair
 from tools.patching.runs import Group, groups
+from tools.patching.slots import Slot
 from tools.subject import Subject
-from tools.types import Site
 
 Kind = Literal["resample", "mean", "zero"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -29,6 +28,7 @@ class Knockout:
 
     What is not a candidate stays as it is. An ablated part has, at each position, the output that it has in the pair's
     corrupted run (`resample`), the mean of these over pairs of that length (`mean`, as Wang et al. 2023 do), or zero.
+    Of latents that is their activation, and what their dictionary does not explain stays.
     """
 
     def __init__(
@@ -49,9 +49,11 @@ class Knockout:
         for node in self.candidates:
             node.check(subject)
         self.subject, self.kind, self.pairs = subject, kind, len(pairs)
-        self.sites = list(dict.fromkeys(node.site for node in self.candidates))
+        self.slots = list(dict.fromkeys(node.slot for node in self.candidates))
+        self._lowest = {slot: slot.lowest(subject) for slot in self.slots}
         with subject.lock, torch.inference_mode():
-            self._groups = list(groups(subject, pairs, self.sites))
+            reads = [site for slot in self.slots for site in slot.reads(subject)]
+            self._groups = list(groups(subject, pairs, reads))
             self._fills = [self._fill(group) for group in self._groups]
         self._known: dict[frozenset[Node], Array] = {}
         self.runs = 0
@@ -66,14 +68,13 @@ class Knockout:
             out[list(group.numbers)] = group.baselines[side][0].cpu().numpy()
         return out
 
-    def _fill(self, group: Group) -> Mapping[Site, Tensor | None]:
+    def _fill(self, group: Group) -> Mapping[Slot, Tensor | None]:
         if self.kind == "zero":
-            return dict.fromkeys(self.sites)
-        run = group.runs["corrupt"]
-        return {
-            site: run[site] if self.kind == "resample" else run[site].float().mean(0, keepdim=True).to(run[site])
-            for site in self.sites
-        }  # fmt: skip
+            return dict.fromkeys(self.slots)
+        found = {slot: slot.contents(self.subject, group.runs["corrupt"]) for slot in self.slots}
+        if self.kind == "resample":
+            return found
+        return {slot: value.float().mean(0, keepdim=True).to(value) for slot, value in found.items()}
 
     def kept(self, sets: Sequence[Iterable[Node]]) -> Array:
         """Logit differences with all candidates ablated but those of a set: float64 [set, pair]."""
@@ -102,27 +103,16 @@ class Knockout:
         return np.stack([self._known[one] for one in wanted])
 
     def _run(
-        self, group: Group, fill: Mapping[Site, Tensor | None], chunk: list[tuple[frozenset[Node], int]]
+        self, group: Group, fill: Mapping[Slot, Tensor | None], chunk: list[tuple[frozenset[Node], int]]
     ) -> Tensor:
         rows = torch.tensor([row for _, row in chunk], device=self.subject.device)
-        layer = min(node.layer for one, _ in chunk for node in one)
+        layer = min(self._lowest[node.slot] for one, _ in chunk for node in one)
         edits = []
-        for site in self.sites:
-            chosen = [[node.index for node in one if node.site == site] for one, _ in chunk]
-            if any(chosen):
-                edits.append(self._edit(site, fill[site], rows, chosen))
+        for slot in self.slots:
+            chosen = torch.zeros(len(chunk), slot.width(self.subject), dtype=torch.bool)
+            for row, (one, _) in enumerate(chunk):
+                chosen[row, [node.index for node in one if node.slot == slot]] = True
+            if chosen.any():
+                other = fill[slot]
+                edits.append(slot.put(self.subject, chosen, other if other is None or len(other) == 1 else other[rows]))
         return group.patched("noising", rows, layer, edits)[0]
-
-    def _edit(self, site: Site, fill: Tensor | None, rows: Tensor, chosen: list[list[int]]) -> Edit:
-        plan = self.subject.sites.plans[site.layer]
-        width = {"head_z": plan.n_heads, "mlp_act": plan.n_neurons, "mlp_out": 1}[site.kind]
-        mask = torch.zeros(len(chosen), width, dtype=torch.bool)
-        for row, numbers in enumerate(chosen):
-            mask[row, numbers] = True
-        mask = mask[:, None].to(self.subject.device)
-
-        def new(old: Tensor) -> Tensor:  # [row, pos, head, d_head], [row, pos, neuron] or [row, pos, d_model]
-            other = torch.zeros_like(old) if fill is None else (fill if len(fill) == 1 else fill[rows]).to(old)
-            return torch.where(mask[..., None] if old.ndim == 4 else mask, other, old)
-
-        return change(site, new, EVERYWHERE, name="ablate")

@@ -15,8 +15,8 @@ import numpy as np
 
 from tools.circuits.criteria import Criteria, Nodes, judge
 from tools.circuits.knockout import Kind, Knockout
+from tools.circuits.units import strongest_latents, strongest_neurons, unit_effects
 from tools.errors import InterventionError
-from tools.patching.attribution import screen
 from tools.patching.nodes import LOGITS, Node, Receiver, all_nodes
 from tools.patching.pairs import TokenPair
 from tools.patching.path import path_patch
@@ -25,6 +25,8 @@ from tools.subject import Subject
 
 #: Effect along a path from which on it is drawn.
 EDGE = 0.05
+#: Neurons, latents and directions between which paths are measured: those that matter most by themselves.
+_WIRED = 24
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class CircuitNode:
     """A part of the circuit; effects on the logit difference as in `tools.patching.sweep.Effects`, all positions."""
 
     name: str
+    layer: int
     noising: float
     denoising: float
     token: str | None
@@ -54,7 +57,8 @@ class Circuit:
 
     nodes: tuple[CircuitNode, ...]
     edges: tuple[CircuitEdge, ...]
-    """Paths with an effect of at least `EDGE`, strongest first."""
+    """Paths with an effect of at least `EDGE`, strongest first; of many neurons and latents only between those with the
+    largest effects by themselves."""
     criteria: Criteria
     candidates: tuple[str, ...]
     """All parts that were looked at; the others were left as they are."""
@@ -88,6 +92,7 @@ def find_circuit(
     *,
     candidates: Sequence[Node] | None = None,
     neurons: int = 0,
+    latents: int = 0,
     ablation: Kind = "resample",
     tolerance: float = 0.05,
     draws: int = 32,
@@ -98,8 +103,10 @@ def find_circuit(
     Args:
         subject: A model with a head.
         pairs: The task, at least 2 pairs; see `encode_pairs` and `tools.circuits.tasks`.
-        candidates: Parts to look at; None: all heads. The others are left as they are.
+        candidates: Parts to look at, latents and directions among them (`Node.of`); None: all heads. The others are
+            left as they are.
         neurons: Look at so many neurons as well, those that a screen finds strongest.
+        latents: Look at so many latents of the attached dictionaries as well, chosen likewise.
         ablation: What ablated parts are given; see `Knockout`.
         tolerance: How far the circuit may be from the whole model on the pairs that it is found on, as a share of clean
             less corrupted.
@@ -116,7 +123,9 @@ def find_circuit(
     found_on, judged_on = pairs[0::2], pairs[1::2]
     chosen = list(all_nodes(subject, mlps=False) if candidates is None else candidates)
     if neurons:
-        chosen += _strongest_neurons(subject, found_on, neurons)
+        chosen += strongest_neurons(subject, found_on, neurons)
+    if latents:
+        chosen += strongest_latents(subject, found_on, latents)
     knockout = Knockout(subject, found_on, chosen, ablation)
     gap = float((knockout.clean - knockout.corrupt).mean())
     if gap <= 0:
@@ -129,8 +138,12 @@ def find_circuit(
     layers = sorted({node.layer for node in circuit})
     classes = {f"layer {layer}": frozenset(n for n in circuit if n.layer == layer) for layer in layers}
     criteria = judge(held_out, circuit, classes, draws=draws, seed=seed)
+    nodes = _described(subject, judged_on, sorted(circuit))
+    small = sorted((one for one in nodes if _is_small(one.name)), key=lambda one: -abs(one.noising))
+    left_out = {one.name for one in small[_WIRED:]}
+    wired = [node for node in sorted(circuit) if str(node) not in left_out]
     return Circuit(
-        _described(subject, judged_on, sorted(circuit)), _edges(subject, judged_on, circuit), criteria,
+        nodes, _edges(subject, judged_on, wired), criteria,
         tuple(map(str, held_out.candidates)), ablation, held_out.reference, tolerance, len(found_on), len(judged_on),
         float(held_out.clean.mean()), float(held_out.corrupt.mean()), tuple(subject.pieces(judged_on[0].clean)),
         knockout.runs + held_out.runs, seed,
@@ -161,18 +174,15 @@ def _pruned(knockout: Knockout, tolerance: float) -> Nodes:
     return kept
 
 
-def _strongest_neurons(subject: Subject, pairs: Sequence[TokenPair], count: int) -> list[Node]:
-    found = screen(subject, pairs, "mlp_act", positions=None, channels="each", direction="noising", confirm=1)
-    flat = np.argsort(-np.abs(found.estimates), axis=None, kind="stable")[:count]
-    places = (np.unravel_index(i, found.estimates.shape) for i in flat)
-    assert found.channels is not None
-    return [Node(found.layers[layer], "neuron", found.channels[c]) for layer, _, c in places]
-
-
 def _described(subject: Subject, pairs: Sequence[TokenPair], nodes: Sequence[Node]) -> tuple[CircuitNode, ...]:
     one_length = len({len(pair.clean) for pair in pairs}) == 1
     out = []
     for node in nodes:
+        if node.kind == "unit":
+            noising, denoising, place = unit_effects(subject, pairs, node)
+            piece = None if place is None else subject.pieces(pairs[0].clean)[place]
+            out.append(CircuitNode(str(node), node.layer, noising, denoising, piece, place))
+            continue
         channels = None if node.kind == "mlp" else [node.index]
         whole = sweep(subject, pairs, node.site.kind, layers=[node.layer], positions=None, channels=channels)
         effects = [whole.direction(d)["logit_difference"].values[0, 0, 0] for d in ("noising", "denoising")]
@@ -183,18 +193,24 @@ def _described(subject: Subject, pairs: Sequence[TokenPair], nodes: Sequence[Nod
             values = np.abs(each.direction("noising")["logit_difference"].values[0, :, 0])
             position = each.positions[int(values.argmax())]
             token = each.tokens[position]
-        out.append(CircuitNode(str(node), float(effects[0]), float(effects[1]), token, position))
+        out.append(CircuitNode(str(node), node.layer, float(effects[0]), float(effects[1]), token, position))
     return tuple(out)
 
 
-def _edges(subject: Subject, pairs: Sequence[TokenPair], circuit: Nodes) -> tuple[CircuitEdge, ...]:
-    senders = [node for node in sorted(circuit) if node.kind != "neuron"]
+def _is_small(name: str) -> bool:
+    """Whether it is a neuron, a latent or a direction."""
+    return not name.startswith("head:") and (not name.startswith("mlp:") or name.count(":") > 1)
+
+
+def _edges(subject: Subject, pairs: Sequence[TokenPair], senders: Sequence[Node]) -> tuple[CircuitEdge, ...]:
     receivers: list[Receiver] = []
-    for node in sorted(circuit):
+    for node in senders:
         if node.kind == "head":
             receivers += [Receiver(node.layer, x, node.index) for x in ("q", "k", "v")]
         elif node.kind == "mlp":
             receivers.append(Receiver(node.layer, "mlp"))
+        elif node.kind == "unit":
+            receivers.append(Receiver.at(node))
     if not senders:
         return ()
     found = path_patch(subject, pairs, senders, [(r,) for r in (*receivers, LOGITS)], directions=["noising"])

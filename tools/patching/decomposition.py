@@ -105,7 +105,7 @@ def decompose(
         InterventionError: There is no source, or one is a neuron.
         SubjectError: The subject cannot be decomposed; the message says where.
     """
-    if not sources or any(node.kind == "neuron" for node in sources):
+    if not sources or any(node.kind not in ("head", "mlp") for node in sources):
         raise InterventionError("Contributions are those of heads and whole MLPs; name at least one.")
     for node in sources:
         node.check(subject)

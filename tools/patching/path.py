@@ -16,13 +16,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tools.capture import Captured
 from tools.errors import InterventionError
 from tools.estimates import Array, ratio
-from tools.interventions import Where, replace, run
+from tools.interventions import Edit, Where, replace, run
 from tools.patching.metrics import DIRECTIONS, METRICS, Direction, Metric
-from tools.patching.nodes import Node, Receiver
+from tools.patching.nodes import Node, Receiver, place_of
 from tools.patching.pairs import TokenPair
 from tools.patching.runs import Group, groups
+from tools.patching.slots import Slot
 from tools.patching.sweep import by_prompt, difference_of
 from tools.subject import Subject
 from tools.types import Site
@@ -81,14 +83,14 @@ def path_patch(
     Args:
         subject: A model with a head.
         pairs: See `encode_pairs`.
-        senders: Heads or MLPs, at all positions.
+        senders: Heads, MLPs, neurons, or units of the stream, at all positions.
         receivers: Inputs; those of a set receive together.
         hold_mlps: Hold MLPs at the base run as well, so that what remains is the stream alone.
         directions: Which.
 
     Raises:
         UnitError: The subject has no such part.
-        InterventionError: There is no sender or no receiver, or a sender is a neuron.
+        InterventionError: There is no sender or no receiver.
         SubjectError: The subject has no logits.
     """
     plan = _Plan(subject, list(senders), [tuple(one) for one in receivers], hold_mlps)
@@ -128,8 +130,6 @@ class _Plan:
             raise InterventionError("A path needs a sender and a receiver.")
         for sender in senders:
             sender.check(subject)
-            if sender.kind == "neuron":
-                raise InterventionError(f"Paths start at heads and whole MLPs; {sender} is a neuron.")
         for one in (receiver for some in receivers for receiver in some):
             one.check(subject)
         self.subject, self.senders, self.receivers, self.hold_mlps = subject, senders, receivers, hold_mlps
@@ -137,46 +137,49 @@ class _Plan:
         self.heads = [Site(layer, "head_z") for layer, tap in enumerate(taps) if "head_z" in tap]
         self.mlps = [Site(layer, "mlp_out") for layer, tap in enumerate(taps) if "mlp_out" in tap]
         self.parallel = ["resid_mid" not in tap for tap in taps]
-        self.sites = list(dict.fromkeys([*self.heads, *(self.mlps if hold_mlps else ()), *(s.site for s in senders)]))
+        sent = [site for sender in senders for site in sender.slot.reads(subject)]
+        self.sites = list(dict.fromkeys([*self.heads, *(self.mlps if hold_mlps else ()), *sent]))
 
     def _held(self, site: Site) -> list[Site]:
         """What is kept as it is when something is sent from a site."""
         every = [*self.heads, *(self.mlps if self.hold_mlps else ())]
-        own = (site.layer, "mlp_out") if site.kind == "head_z" else None
-        return [held for held in every if held.layer > site.layer or (held.layer, held.kind) == own]
+        # What a neuron's MLP writes is what it does.
+        own = Site(site.layer, "mlp_out") if site.kind == "mlp_act" else None
+        return [held for held in every if place_of(held) > place_of(site) and held != own]
 
     def run(self, group: Group, direction: Direction) -> Iterator[tuple[Any, int, Tensor, Tensor]]:
         """Of each row the number of its sender, the number of a receiver, pairs and metrics [metric, row]."""
-        places: dict[Site, list[int]] = {}
+        places: dict[Slot, list[int]] = {}
         for number, sender in enumerate(self.senders):
-            places.setdefault(sender.site, []).append(number)
-        for site, numbers in places.items():
+            places.setdefault(sender.slot, []).append(number)
+        for slot, numbers in places.items():
             cells = [(number, row) for number in numbers for row in range(len(group.pairs))]
             for start in range(0, len(cells), group.rows):
-                yield from self._sent(group, direction, site, cells[start : start + group.rows])
+                yield from self._sent(group, direction, slot, cells[start : start + group.rows])
 
     def _sent(
-        self, group: Group, direction: Direction, site: Site, cells: list[tuple[int, int]]
+        self, group: Group, direction: Direction, slot: Slot, cells: list[tuple[int, int]]
     ) -> Iterator[tuple[Any, int, Tensor, Tensor]]:
         base, source = group.sides(direction)
         rows = torch.tensor([row for _, row in cells], device=self.subject.device)
         senders = np.array([number for number, _ in cells])
         behind = [
             n for n, some in enumerate(self.receivers)
-            if all(r.behind(self.senders[senders[0]], self.parallel[site.layer]) for r in some)
+            if all(r.behind(self.senders[senders[0]], self.parallel[slot.site.layer], self._reads(r)) for r in some)
         ]  # fmt: skip
         if not behind:
             return
         wanted = {r for n in behind for r in self.receivers[n]}
         to_logits = any(r.kind == "logits" for r in wanted)
-        heads = [self.senders[n].index for n in senders] if site.kind == "head_z" else None
-        ids, edits, resume = group.start(base, rows, site.layer)
-        where = Where(range(len(rows)), None, heads, paired=heads is not None)
-        edits.append(replace(site, group.runs[source][site][rows], where))
-        edits += [replace(held, group.runs[base][held][rows]) for held in self._held(site)]
+        chosen = torch.zeros(len(cells), slot.width(self.subject), dtype=torch.bool)
+        chosen[range(len(cells)), [self.senders[n].index for n in senders]] = True
+        ids, edits, resume = group.start(base, rows, slot.lowest(self.subject))
+        edits.append(slot.put(self.subject, chosen, slot.contents(self.subject, group.runs[source])[rows]))
+        edits += [replace(held, group.runs[base][held][rows]) for held in self._held(slot.site)]
         inner = [r for r in wanted if r.kind != "logits"]
+        read = [site for r in inner if r.kind != "mlp" for site in ([r.site] if r.slot is None else [self._reads(r)])]
         sent = run(
-            self.subject, ids, None, edits, read=[r.site for r in inner if r.kind != "mlp"],
+            self.subject, ids, None, edits, read=[site for site in read if site is not None],
             read_before=[r.site for r in inner if r.kind == "mlp"], logits=to_logits, last=True, resume=resume,
         )  # fmt: skip
         for n in behind:
@@ -189,6 +192,21 @@ class _Plan:
                 continue
             edits = []
             for r in some:
+                if r.slot is not None:
+                    edits.append(_received(self.subject, r.slot, r.head, sent, len(rows)))
+                    continue
                 made = sent.before(r.site) if r.kind == "mlp" else sent[r.site]
                 edits.append(replace(r.site, made, Where(channels=None if r.kind == "mlp" else r.head)))
-            yield senders, n, rows, group.patched(direction, rows, min(r.layer for r in some), edits)
+            lowest = min(r.layer if r.slot is None else r.slot.lowest(self.subject) for r in some)
+            yield senders, n, rows, group.patched(direction, rows, lowest, edits)
+
+    def _reads(self, receiver: Receiver) -> Site | None:
+        """Where a unit of the stream reads."""
+        return None if receiver.slot is None else receiver.slot.reads(self.subject)[0]
+
+
+def _received(subject: Subject, slot: Slot, index: int, sent: Captured, rows: int) -> Edit:
+    """A unit of the stream with the activation that it has in what was sent."""
+    chosen = torch.zeros(rows, slot.width(subject), dtype=torch.bool)
+    chosen[:, index] = True
+    return slot.put(subject, chosen, slot.contents(subject, sent))
