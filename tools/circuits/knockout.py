@@ -100,7 +100,7 @@ class Knockout:
                         results[one][group.numbers[row]] = value
                     self.runs += len(chunk)
         self._known.update(results)
-        return np.stack([self._known[one] for one in wanted])
+        return np.stack([self._known[one] for one in wanted]) if wanted else np.zeros((0, self.pairs))
 
     def _run(
         self, group: Group, fill: Mapping[Slot, Tensor | None], chunk: list[tuple[frozenset[Node], int]]

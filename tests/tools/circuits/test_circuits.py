@@ -179,6 +179,13 @@ def test_neurons_that_matter_can_be_parts(planted: Subject) -> None:
     assert sum(name.startswith("mlp:") for name in circuit.candidates) == 5
 
 
+def test_parts_that_do_nothing_leave_a_circuit_of_none(planted: Subject) -> None:
+    pairs = known(planted, task(planted, "ioi", 6))
+    circuit = find_circuit(planted, pairs, candidates=[Node(0, "head", 1), Node(2, "head", 3)], draws=2)
+    assert circuit.nodes == circuit.edges == ()
+    assert circuit.criteria.incompleteness == circuit.criteria.least_need == 0.0
+
+
 def test_tasks_are_pairs_of_equal_length_that_differ_and_the_same_for_a_seed(planted: Subject, gpt2: Subject) -> None:
     for name in ("ioi", "induction"):
         pairs = task(planted, name, 12, seed=4)

@@ -177,7 +177,7 @@ def test_on_every_architecture_paths_do_not_depend_on_what_shares_the_batch(case
     [
         (["head:0:9"], ["logits"], UnitError, "0-3"),
         (["head:9:0"], ["logits"], UnitError, "layers 0-2"),
-        (["mlp:0:64"], ["logits"], UnitError, "0-63"),
+        (["mlp:0:64"], ["logits"], UnitError, "0-39"),
         ([], ["logits"], InterventionError, "sender"),
         (["head:0:0"], ["head:2:7:q"], UnitError, "0-3"),
         (["head:0:0"], ["head:2:1:q+logits"], InterventionError, "alone"),
