@@ -28,7 +28,7 @@ from tools.effects import (
     Off,
     Places,
     active_places,
-    dose_response,
+    dose_curve,
     measure_effects,
     not_measurable,
     off_values,
@@ -145,7 +145,7 @@ def _measured(
         statistics = bench.explore.statistics(unit)
         strongest = statistics.maximum if tail.polarity == "+" else statistics.minimum
         doses = np.array([strongest * share for share in DOSES], dtype=np.float32)
-        curve = dose_response(subject, unit, few, doses.tolist(), tokens, beginnings=kept)
+        curve = dose_curve(subject, unit, few, doses.tolist(), tokens, beginnings=kept)
     return OutputTest(claim.kind, places.documents, effects, tokens, rows, random, doses, curve)
 
 

@@ -27,7 +27,7 @@ import torch
 
 from benchmarks.planted.claims import Claim
 from explainers.output.claim import NOTABLE, OutputClaim, claim_in
-from tools.effects import DOSES, FEW_PLACES, MOST_TOKENS, Places, Tokens, dose_response
+from tools.effects import DOSES, FEW_PLACES, MOST_TOKENS, Places, Tokens, dose_curve
 from tools.interventions import Where, run, set_unit
 from tools.planted import UnitTruth
 from tools.steering.statistics import trend
@@ -138,7 +138,7 @@ class FreshRuns:
         n = len(found)
         places = Places(texts, np.array(positions), np.zeros(n, np.float32), np.arange(n))
         doses = [sign * truth.level * (DOSED / truth.effect.least) * share for share in DOSES]
-        curve = dose_response(self.subject, UnitId.parse(truth.unit), places, doses, tokens)
+        curve = dose_curve(self.subject, UnitId.parse(truth.unit), places, doses, tokens)
         return trend([abs(dose) for dose in doses], curve, 1)[1]
 
 

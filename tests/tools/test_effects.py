@@ -15,7 +15,7 @@ from tools.effects import (
     Places,
     Tokens,
     active_places,
-    dose_response,
+    dose_curve,
     measure_effects,
     not_measurable,
     off_values,
@@ -167,7 +167,7 @@ def test_doses_begin_at_nothing_and_reach_what_turning_off_undoes(gpt2: Subject)
     tokens = Tokens(np.array([3, 17, 40]), np.array([1.0, 1.0, -1.0], np.float32))
     values = unit_activations(gpt2, [NEURON], TEXTS)
     own = float(values[0][0, POSITIONS[0]])
-    curve = dose_response(gpt2, NEURON, places((0, 3)), [0.0, own, 2.0, 9.0], tokens)
+    curve = dose_curve(gpt2, NEURON, places((0, 3)), [0.0, own, 2.0, 9.0], tokens)
     assert curve.shape == (2, 4)
     assert (curve[:, 0] == 0).all()
     found = measure_effects(gpt2, NEURON, places((0,)), np.zeros(1, np.float32))

@@ -2,7 +2,7 @@
 
 At each place three things can be done to the last token of a text, on a beginning that is computed once: the unit is
 left as it is or set to what it has where it is not on (`measure_effects`), it is set to several strengths
-(`dose_response`), or, with the unit off, a random vector as long as what it wrote is written where it writes
+(`dose_curve`), or, with the unit off, a random vector as long as what it wrote is written where it writes
 (`random_effects`). Changes of logits are relative to their mean over the vocabulary, for a constant added to all logits
 changes no prediction.
 
@@ -26,6 +26,7 @@ from tools.hooking.edits import Edit
 from tools.hooking.where import Where
 from tools.interventions import Beginnings, Prefix, add, edit_unit, prefill, run
 from tools.steering.controls import matched_controls, push_site
+from tools.steering.effects import effects_at, logit_change
 from tools.subject import Subject
 from tools.types import FloatArray, IntArray, Site, UnitId
 from tools.units import check_unit
@@ -147,7 +148,7 @@ def measure_effects(
     return Effects(**{name: np.concatenate([getattr(one, name) for one in found])[back] for name in names}, site=site)
 
 
-def dose_response(
+def dose_curve(
     subject: Subject,
     unit: UnitId,
     places: Places,
@@ -156,7 +157,9 @@ def dose_response(
     *,
     beginnings: Beginnings | None = None,
 ) -> FloatArray:
-    """How far a unit shifts some tokens when it is set to several activations.
+    """How far a unit shifts some tokens when it is set to several activations where it is on.
+
+    `tools.steering.dose_response`, by contrast, adds to the activation wherever it is, and judges the curve.
 
     Args:
         subject: A decoder with a head.
@@ -169,20 +172,18 @@ def dose_response(
     Returns:
         Mean shift of the tokens against the first dose, in logits, float32 [n, dose].
     """
-    beginnings = beginnings or Beginnings(subject)
-    found = []
-    d = len(doses)
-    size = max(1, min(_ROWS, _LOGITS // subject.vocabulary) // d)
-    for start in range(0, len(places), size):
-        part = places.take(np.arange(start, min(start + size, len(places))))
-        n = len(part)
-        where = _each(np.arange(n * d), part.positions.repeat(d))
-        edit = edit_unit(subject, unit, _set(np.tile(np.asarray(doses, dtype=np.float32), n)), where, name="set unit")
-        past = beginnings.of(part.texts, part.positions.tolist()).repeat(d)
-        logits = _logits(subject, run(subject, _last(part, 0)[0].repeat_interleave(d, 0), edits=[edit], past=past))
-        grid = logits[:, 0].reshape(n, d, -1)
-        found.append(tokens.shift(_relative(grid - grid[:, :1]).cpu().numpy()))
-    return np.concatenate(found)
+    n = len(subject.tokenizer)  # logits beyond it are padding of the embedding matrix
+
+    def shift(clean: Tensor, changed: Tensor) -> Tensor:
+        change = logit_change(clean[..., :n], changed[..., :n])
+        return (change[..., tokens.ids] * torch.from_numpy(tokens.signs).to(change)).mean(-1)
+
+    texts = [text[: position + 1] for text, position in zip(places.texts, places.positions.tolist(), strict=True)]
+    found = effects_at(
+        subject, unit, texts, doses, how="set", measure=shift, beginnings=beginnings or Beginnings(subject)
+    )
+    curve: FloatArray = (found.unit - found.unit[:1]).T.cpu().numpy()
+    return curve
 
 
 def random_effects(

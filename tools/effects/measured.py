@@ -11,7 +11,7 @@ from tools.effects.measure import (
     FOLLOWING,
     Effects,
     Tokens,
-    dose_response,
+    dose_curve,
     measure_effects,
     not_measurable,
 )
@@ -92,7 +92,7 @@ def measure_output(
     curve = np.zeros((0, len(doses)), dtype=np.float32)
     if len(tokens.ids):
         few = places.take(places.shortest(FEW_PLACES))
-        curve = dose_response(subject, unit, few, doses.tolist(), tokens, beginnings=beginnings)
+        curve = dose_curve(subject, unit, few, doses.tolist(), tokens, beginnings=beginnings)
     sizes = effects.change.mean(0)[tokens.ids]
     return Measured(
         places, off, effects, tokens, tuple(subject.pieces(tokens.ids.tolist())), sizes, doses, curve

@@ -11,13 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
 
 from tools.errors import InterventionError
-from tools.interventions import Edit, Where, add_to_unit, prefill, run
+from tools.interventions import Beginnings, Edit, Where, add_to_unit, prefill, run, set_unit
 from tools.steering.controls import Control, push, push_site
 from tools.subject import Subject
 from tools.types import Site, UnitId
@@ -25,6 +25,7 @@ from tools.types import Site, UnitId
 Measure: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """From the plain run's logits [context, vocabulary] and those of some variants [variant, context, vocabulary], float32,
 to what is kept of each, [variant, context, ...]."""
+How: TypeAlias = Literal["add", "set"]
 
 #: Numbers in the logits, and in the cached keys and values, of the rows that are run together.
 _LOGITS, _CACHED = 2**25, 2**27
@@ -59,8 +60,10 @@ def effects_at(
     amounts: Sequence[float],
     controls: Sequence[Control] = (),
     *,
+    how: How = "add",
     span: int | None = 1,
     measure: Measure = logit_change,
+    beginnings: Beginnings | None = None,
 ) -> Effects:
     """Drive a unit at the end of some texts and measure what becomes of the next token.
 
@@ -68,10 +71,12 @@ def effects_at(
         subject: A decoder with a head.
         unit: Any unit that writes.
         contexts: Token ids; the effect is read at the last one of each.
-        amounts: What is added to its activation.
-        controls: From `matched_controls`; each is run at every amount.
+        amounts: What is added to its activation, or set.
+        controls: From `matched_controls`; each is run at every amount, with the amount's sign.
+        how: ``add`` to what the activation is, or ``set`` it.
         span: At how many of the last positions it is driven; None: at all but the first.
         measure: What is kept of the logits.
+        beginnings: Where the keys and values of the texts before the driven positions are kept for other units.
 
     Returns:
         On the subject's device. Position 0 is never driven.
@@ -81,6 +86,8 @@ def effects_at(
         InterventionError: A text is too short, the unit does not write, or the logits are no longer finite.
         SubjectError: A text is too long for the model.
     """
+    if how == "set" and controls:
+        raise InterventionError("Controls push as far as something is added; what is set has none.")
     texts = [[int(i) for i in context] for context in contexts]
     shortest = 2 if span is None else span + 1
     if span is not None and span < 1:
@@ -94,7 +101,7 @@ def effects_at(
     if stray := next((control for control in controls if control.site != site), None):
         raise InterventionError(f"A control writes at {stray.site}, but {unit} at {site}.")
     found = [
-        _of_batch(_Runs(subject, batch, span), unit, amounts, controls, measure)
+        _of_batch(_Runs(subject, batch, span, beginnings), unit, amounts, controls, measure, how=how)
         for batch in _batches(subject, texts, span)
     ]
     return Effects(
@@ -121,14 +128,20 @@ def _room(subject: Subject, longest: int) -> int:
 class _Runs:
     """Runs of variants of some texts: all variants of a text stand next to each other."""
 
-    def __init__(self, subject: Subject, texts: list[list[int]], span: int | None) -> None:
+    def __init__(
+        self, subject: Subject, texts: list[list[int]], span: int | None, beginnings: Beginnings | None
+    ) -> None:
         self.subject, self.texts, self.span = subject, texts, span
         self.last = torch.tensor([len(text) - 1 for text in texts])
         self.width = max(map(len, texts))
         if span is None:
             self.ids, self.mask = subject.pad(texts)
         else:
-            self.prefix = prefill(subject, [text[:-span] for text in texts])
+            lengths = [len(text) - span for text in texts]
+            self.prefix = (
+                prefill(subject, [text[:-span] for text in texts]) if beginnings is None
+                else beginnings.of(texts, lengths)
+            )  # fmt: skip
             self.ids = torch.tensor([text[-span:] for text in texts])
 
     def most(self) -> int:
@@ -174,17 +187,17 @@ class _Runs:
 
 
 def _of_batch(
-    runs: _Runs, unit: UnitId, amounts: Sequence[float], controls: Sequence[Control], measure: Measure
+    runs: _Runs, unit: UnitId, amounts: Sequence[float], controls: Sequence[Control], measure: Measure, *, how: How
 ) -> Effects:
     subject, site = runs.subject, push_site(runs.subject, unit)
-    since = 1 if runs.span is None else 0
+    since, drive = 1 if runs.span is None else 0, add_to_unit if how == "add" else set_unit
     clean, own, moved = None, [], []
     step = max(1, runs.most() - 1)
     for start in range(0, max(len(amounts), 1), step):
         chosen = list(amounts[start : start + step])
         variants = 1 + len(chosen)  # the first one is the plain run
         edits = [
-            add_to_unit(subject, unit, amount, Where(rows=runs.rows(variants, 1 + i), since=since))
+            drive(subject, unit, amount, Where(rows=runs.rows(variants, 1 + i), since=since))
             for i, amount in enumerate(chosen)
         ]
         logits, (written,) = runs.run(variants, edits, [site])

@@ -12,10 +12,11 @@ from tests.tools.architectures import Case, make_case
 from tests.tools.interventions.test_units_and_text import UNITS, save_dictionary
 from tools.dictionaries import load_dictionary
 from tools.errors import InterventionError, UnitError
-from tools.interventions import Where, add, add_to_unit, run
+from tools.interventions import Beginnings, Where, add, add_to_unit, run
 from tools.steering import Control, effects, effects_at, logit_change, matched_controls, push_site
 from tools.subject import Subject, load_subject
 from tools.types import Site, UnitId
+from tools.units import unit_activations
 
 CONTEXTS = [[0, *range(20, 31)], [0, *range(60, 66)], [0, 9, 8, 7]]
 AMOUNTS = [-2.0, 0.0, 1.5]
@@ -168,3 +169,17 @@ def test_what_cannot_be_driven_is_told(gpt2: Subject) -> None:
     find = load_subject("find", device="cpu")
     with pytest.raises(InterventionError, match="cannot be driven"):
         matched_controls(find, UnitId.parse("fn:numeric:0"))
+
+
+def test_a_unit_that_is_set_to_what_it_is_changes_nothing_and_otherwise_as_much_as_what_is_added(gpt2: Subject) -> None:
+    contexts = [[5, 9, 20], [7, 8, 30, 31, 4]]
+    for unit in (UnitId("mlp:1", 3), UnitId("head:1", 2)):
+        values = [float(v[0, -1]) for v in unit_activations(gpt2, [unit], contexts)]
+        kept = Beginnings(gpt2)
+        for row, value in enumerate(values):
+            found = effects_at(gpt2, unit, contexts[row : row + 1], [value, value + 1.5], how="set", beginnings=kept)
+            added = effects_at(gpt2, unit, contexts[row : row + 1], [0.0, 1.5])
+            torch.testing.assert_close(found.unit, added.unit, atol=2e-5, rtol=1e-4)
+            torch.testing.assert_close(found.lengths, added.lengths, atol=2e-5, rtol=1e-4)
+    with pytest.raises(InterventionError, match="what is set has none"):
+        effects_at(gpt2, unit, contexts, [1.0], matched_controls(gpt2, unit, 1, 0), how="set")
