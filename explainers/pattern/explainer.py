@@ -17,7 +17,7 @@ from explainers.pattern.heads import head_label, head_sentence, roles
 from explainers.pattern.learn import Learned, learn
 from explainers.pattern.plan import Rows
 from explainers.pattern.prune import Candidate, precision_recall
-from explainers.pattern.words import input_half, label
+from explainers.pattern.words import exceptions, input_half, label
 from explainers.registry import register
 from explainers.rules.ast import Rule
 from explainers.rules.features import FeatureTable
@@ -119,7 +119,8 @@ class PatternExplainer:
             details["edits"] = check.to_json()
             recorder.event("edit_check", {"unit": str(evidence.unit), **details["edits"]})
             text = f"{text} {check.sentence()}"
-        return with_claim(Explanation(self.name, short, text, None, format_rule(rule), None, details), evidence)
+        excepted = exceptions(rule, evidence.threshold)
+        return with_claim(Explanation(self.name, short, text, None, format_rule(rule), excepted, details), evidence)
 
     def _without_rule(self, evidence: Evidence, explore: Rows) -> Explanation:
         """What is said of a unit whose activity no literal tells apart: its mean, and that it is not understood."""

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from explainers.rules.ast import Clause, Compare, InSet, Is, Literal, Rule, State
-from explainers.rules.english import clause_phrase, condition, listing, main_literal, show
+from explainers.rules.english import clause_phrase, condition, head_phrase, listing, main_literal, show
 
 MAX_LABEL_WORDS = 8
 CLAUSES_SHOWN = 4
+EXCEPTIONS_SHOWN = 4
 WEAK_SHOWN = 2
 NOTABLE = 1.5
 """How many times as strong as others something must be to be called strongest."""
@@ -59,6 +60,33 @@ def input_half(rule: Rule, shares: Sequence[float], threshold: float) -> str:
             f"{'Weaker' if firing else 'Only weakly'}, below what counts as active, {_joined(weak, WEAK_SHOWN)}."
         )
     return " ".join(sentences) if sentences else "No pattern of tokens tells where it fires."
+
+
+def exceptions(rule: Rule, threshold: float) -> str | None:
+    """Where the unit stays silent though it would fire otherwise: what the rule's firing clauses rule out.
+
+    Args:
+        rule: the rule.
+        threshold: magnitude above which the unit counts as active.
+    """
+    clauses = [rule.clauses[i] for i in _firing(rule, threshold)]
+    barred: dict[Literal, list[Clause]] = {}
+    for clause in clauses:
+        if not clause.literals[main_literal(clause)].negated:  # what names nothing has no exceptions
+            for literal in clause.literals:
+                if literal.negated:
+                    barred.setdefault(literal, []).append(clause)
+    wheres: dict[str, list[str]] = {}
+    for literal, own in barred.items():
+        subjects = dict.fromkeys(head_phrase(clause.literals[main_literal(clause)], 3) for clause in own)
+        subject = "" if len(own) == len(clauses) else f"{' or '.join(subjects)}, "
+        wheres.setdefault(subject, []).append(condition(replace(literal, negated=False)))
+    if not wheres:
+        return None
+    phrases = [f"{subject}{' or '.join(conditions)}" for subject, conditions in wheres.items()]
+    text = " ".join(f"Not {phrase}." for phrase in phrases[:EXCEPTIONS_SHOWN])
+    more = len(phrases) - EXCEPTIONS_SHOWN
+    return text + (f" And {more} rarer exception{'s' if more > 1 else ''}." if more > 0 else "")
 
 
 def _groups(rule: Rule, shares: Sequence[float], indices: Iterable[int]) -> list[list[Clause]]:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from explainers.pattern.words import MAX_LABEL_WORDS, input_half, label
+from explainers.pattern.words import MAX_LABEL_WORDS, exceptions, input_half, label
 from explainers.rules.english import clause_phrase, listing, show
 from explainers.rules.language import parse_rule
 
@@ -72,3 +72,17 @@ def test_labels_are_short() -> None:
     )
     assert len(re.findall(r"“[^”]*”\S*|\S+", label(long, [1.0], 0.5))) <= MAX_LABEL_WORDS
     assert label(parse_rule("rule v1\nelse 0"), [], 0.5) == "no pattern found"
+
+
+def test_what_a_rule_rules_out_is_told_as_its_exceptions() -> None:
+    one = parse_rule(
+        'rule v1\n5 if token in {" the"} and not within[8] word in {"said"} and not inside quotes\nelse 0\n'
+    )
+    assert exceptions(one, 1.0) == "Not with “said” among the last 8 words or inside quotation marks."
+    two = parse_rule(
+        'rule v1\n5 if token in {" the", " a"} and not before[1] in {" of"}\n4 if token in {" cat"}\n'
+        '0.5 if token in {" dog"} and not repeated token\nelse 0\n'
+    )
+    assert exceptions(two, 1.0) == "Not on “ the” or “ a”, after “ of”."
+    assert exceptions(parse_rule('rule v1\n5 if token in {" the"}\nelse 0\n'), 1.0) is None
+    assert exceptions(parse_rule("rule v1\n5 if not inside quotes\nelse 0\n"), 1.0) is None, "that is the rule itself"
