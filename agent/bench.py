@@ -156,7 +156,9 @@ class Bench:
         """On which unit, and which tail of it, the description of a unit's tail is tested; None: there is none."""
         return unit, tail
 
-    def _shared(self, key: Hashable, compute: Callable[[], T]) -> T:
+    def shared(self, key: Hashable, compute: Callable[[], T]) -> T:
+        """What is computed once for all units, and counted for none of them."""
+
         def counted_for_nobody() -> T:
             with self.passes.paused():
                 return compute()
@@ -169,7 +171,7 @@ class Bench:
 
     def group(self, unit: UnitId) -> list[UnitId]:
         """The campaign's units of the same group, ascending."""
-        groups = self._shared("groups", self._groups)
+        groups = self.shared("groups", self._groups)
         return groups[unit.group]
 
     def _groups(self) -> dict[str, list[UnitId]]:
@@ -180,13 +182,20 @@ class Bench:
 
     def duplicate_of(self, unit: UnitId) -> UnitId | None:
         """The lower-numbered unit of its group that this one copies, if any."""
-        found = self._shared(
+        found = self.shared(
             ("duplicates", unit.group),
             lambda: triage.duplicates(
                 self.group(unit), self.explore.panel_matrix, seed_for(self.spec.seed, unit.group, "duplicates")
             ),
         )
         return found.get(unit)
+
+    def over_score(self, *splits: Split) -> float:
+        """Tokens of some splits' panels for each of the score panel's that is looked at; that may be few if it can end
+        early: then no more than one each is counted on."""
+        sizes = {split: min(getattr(self.spec.panel, f"{split}_tokens"), self.index.tokens[split]) for split in Split}
+        ratio: float = sum(sizes[split] for split in splits) / max(1, sizes[Split.SCORE])
+        return max(1.0, ratio) if self.spec.scoring == "sequential" else ratio
 
     def null_units(self, unit: UnitId) -> list[UnitId]:
         """Other units of the group, drawn by the unit's seed, that its description is also scored against."""
@@ -197,7 +206,7 @@ class Bench:
         if unit.kind != "head":
             return None
         layer = int(unit.where)
-        profiles = self._shared(
+        profiles = self.shared(
             ("edges", layer), lambda: edge_profiles(self.subject, layer, self._texts(self.spread(self.explore)))
         )
         return profiles[unit.index]
@@ -206,7 +215,7 @@ class Bench:
         """What a head does with the tokens that it attends to most; None for other units."""
         if unit.kind != "head":
             return None
-        return self._shared(("writes", unit), lambda: self._head_writes(unit))
+        return self.shared(("writes", unit), lambda: self._head_writes(unit))
 
     def _head_writes(self, unit: UnitId) -> HeadWrites:
         contexts = self._texts(self.spread(self.explore, TOP_EDGE_CONTEXTS))
@@ -217,12 +226,12 @@ class Bench:
     @property
     def beginnings(self) -> Beginnings:
         """Keys and values of open texts, for all units."""
-        return self._shared(("beginnings", "open"), lambda: Beginnings(self.subject, around=self.passes.paused))
+        return self.shared(("beginnings", "open"), lambda: Beginnings(self.subject, around=self.passes.paused))
 
     @property
     def sealed_beginnings(self) -> Beginnings:
         """Those of sealed texts. They are nobody's but the tests'."""
-        return self._shared(("beginnings", "sealed"), lambda: Beginnings(self.subject))
+        return self.shared(("beginnings", "sealed"), lambda: Beginnings(self.subject))
 
     def output(self, unit: UnitId, polarity: str, threshold: float) -> Measured | str:
         """What turning a unit off does to the output, on the explore split; in words why it was not measured."""
@@ -264,7 +273,7 @@ class Bench:
             with unhooked(self.subject):  # the text may be sealed
                 return [edge_profiles(self.subject, layer, [text]) for text in texts]
 
-        return self._shared(("edges by context", layer, view.split), measured)
+        return self.shared(("edges by context", layer, view.split), measured)
 
     def _texts(self, contexts: Sequence[int]) -> list[list[int]]:
         return [self.explore.texts.ids(context).tolist() for context in contexts]

@@ -22,8 +22,9 @@ class Desk:
     bench: Bench
     unit: UnitId
     """The id under which it is investigated; nobody at the desk knows whether it stands for something else."""
-    open_sealed: Callable[[str, str], SplitView]
-    """(claim, polarity) -> the score split. Records the opening first; the graph holds no other way to it."""
+    open_sealed: Callable[[str, str, str | None], SplitView]
+    """(claim, polarity, digest of what it predicts) -> the score split. Records the opening first; the graph holds no
+    other way to it."""
     stopping: Callable[[], bool]
     """Whether the campaign is to stop; asked between steps."""
     charged: Callable[[str, str], AbstractContextManager[object]] = lambda polarity, to: nullcontext()

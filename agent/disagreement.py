@@ -68,31 +68,30 @@ def selection_probabilities(
         seed: Of the draws.
         resamples: Number of draws.
     """
-    known = [i for i, one in enumerate(comparisons) if one is not None]
+    known = [(i, one) for i, one in enumerate(comparisons) if one is not None]
     shares = np.zeros(len(comparisons))
     if not known:
         return shares + 1 / len(comparisons)
-    _, document = np.unique(documents, return_inverse=True)
-    n = int(document.max()) + 1
-    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
-    values = np.stack([_resampled_f1(comparisons[i], document, n, counts) for i in known])
+    values = resampled_f1([one for _, one in known], documents, seed=seed, resamples=resamples)
     best = values >= values.max(0) - _TIE
-    shares[known] = (best / best.sum(0)).mean(1)
+    shares[[i for i, _ in known]] = (best / best.sum(0)).mean(1)
     return shares
 
 
-def _resampled_f1(one: Comparison | None, document: IntArray, n: int, counts: DoubleArray) -> DoubleArray:
-    assert one is not None, "only those that predict are compared"
-    totals = np.stack(
-        [
-            np.bincount(document, one.weights * chosen, n)
-            for chosen in (one.active & one.predicted, one.active, one.predicted)
-        ],
-        axis=1,
-    )
-    both, active, predicted = (counts @ totals).T
-    either = active + predicted
-    return np.asarray(np.divide(2 * both, either, out=np.zeros(len(counts)), where=either > 0))
+def resampled_f1(
+    comparisons: Sequence[Comparison], documents: IntArray, *, seed: int, resamples: int = RESAMPLES
+) -> DoubleArray:
+    """F1 of each rival when whole documents are drawn anew, the same for all, [rival, resample]; 0 where undefined."""
+    _, document = np.unique(documents, return_inverse=True)
+    n = int(document.max()) + 1
+    counts = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    rows = []
+    for one in comparisons:
+        parts = (one.active & one.predicted, one.active, one.predicted)
+        both, active, predicted = (counts @ np.bincount(document, one.weights * part, n) for part in parts)
+        either = active + predicted
+        rows.append(np.divide(2 * both, either, out=np.zeros(resamples), where=either > 0))
+    return np.stack(rows)
 
 
 def standings(

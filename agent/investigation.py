@@ -1,7 +1,7 @@
 """The investigation of one unit, as a LangGraph graph.
 
     triage -> gather -> propose -> experiment -> [plan -> run -> update -> revise]* -> choose
-       |                                                              -> write -> score -> verdict
+       |                                            -> write -> preregister -> score -> settle -> verdict
        `-> (dead, dense or duplicate: nothing more to do)
 
 What stands in brackets is the contest of the rivals, round after round until it is over (`agent.contest`); a campaign
@@ -46,7 +46,9 @@ STEPS: dict[str, Step] = {
     "experiment": steps.experiment_step,
     "choose": steps.choose_step,
     "write": steps.write_step,
+    "preregister": steps.preregister_step,
     "score": steps.score_step,
+    "settle": steps.settle_step,
     "verdict": steps.verdict_step,
 }
 

@@ -9,8 +9,11 @@ from agent.bench import Bench
 from agent.claims import claim_digest
 from agent.contest.telling import told_of_contest, told_of_rival
 from agent.plain import digest, plain
+from agent.predictions.settling import prediction_rows
+from agent.predictions.words import confidence, scope
 from agent.progress import UnitDone
 from agent.state import Json, State, hypothesis_key
+from agent.triage import Tail
 from explainers.output.claim import claim_in
 from explainers.types import Explanation
 from scorers.verdict import Verdict
@@ -56,8 +59,10 @@ def result_of(state: State, bench: Bench, unit: UnitId, *, kept_as: str | None =
         unit=record,
         examples=examples,
         hypotheses=tuple(_hypotheses(state)),
-        experiments=tuple(_experiment(row) for row in (*state["experiments"], *_sealed_tests(state))),
-        descriptions=(*_descriptions(state), *_runners_up(state, bench, unit)),
+        experiments=tuple(
+            _experiment(row) for row in (*state["experiments"], *_predictions(state, unit), *_sealed_tests(state))
+        ),
+        descriptions=(*_descriptions(state, bench), *_runners_up(state, bench, unit)),
         cost=spent,
     )
 
@@ -180,11 +185,19 @@ def _sealed_tests(state: State) -> Iterator[Json]:
             yield {**row, "observations": [{**one, "hypothesis": key} for one in row["observations"]]}
 
 
-def _descriptions(state: State) -> Iterator[DescriptionRecord]:
+def _predictions(state: State, unit: UnitId) -> Iterator[Json]:
+    """What was foretold and what came, bearing on the rival that was asserted."""
+    for polarity, came in state["settled"].items():
+        key = hypothesis_key(polarity, state["chosen"][polarity])
+        yield prediction_rows(unit, polarity, key, state["predictions"][polarity], came)
+
+
+def _descriptions(state: State, bench: Bench) -> Iterator[DescriptionRecord]:
     tails = {tail["polarity"]: tail for tail in state["triage"]["tails"]}
     for polarity, claim in state["claims"].items():
         verdict, output = state["verdicts"][polarity], claim_in(claim["details"])
-        chosen = state["chosen"][polarity]
+        chosen, came = state["chosen"][polarity], state["settled"].get(polarity)
+        scores = [*state["scores"][polarity], *(came["scores"] if came else ())]
         yield DescriptionRecord(
             polarity=polarity,
             label=claim["label"],
@@ -198,20 +211,38 @@ def _descriptions(state: State) -> Iterator[DescriptionRecord]:
             verdict_output=verdict["output"],
             output_kind=None if output is None else output.kind,
             hypothesis=hypothesis_key(polarity, chosen),
-            scores=tuple(_score(row) for row in state["scores"][polarity]),
+            scores=tuple(_score(row) for row in scores),
             details={
                 "explainer": _told(claim["details"]),
                 "refine": state["marks"][polarity][chosen],
                 "standing": _standing(polarity, state["standing"][polarity][0]),
                 **told_of_contest(state.get("contest", {}).get(polarity)),
+                "confidence": confidence(state["predictions"].get(polarity), state["standing"][polarity][0]),
+                "scope": scope(bench, Tail(**tails[polarity])),
                 "tail": tails[polarity],
                 "verdict": verdict,
                 "support": _support(state, hypothesis_key(polarity, chosen)),
                 "output": _output(state["tests"][polarity]),
-                "scores": [_beside(row) for row in state["scores"][polarity]],
+                "predictions": None if came is None else _foretold(state["predictions"][polarity], came),
+                "scores": [_beside(row) for row in scores],
                 "cost": {name: int(state["cost"][name]) for name in ("tool_calls", "forward_passes")},
             },
         )
+
+
+def _foretold(filed: Json, came: Json) -> Json:
+    """Predictions beside what came, without the texts of made-up inputs, which the experiment holds."""
+    made = filed["constructed"]
+    probes = None
+    if made is not None and came["constructed"] is not None:
+        probes = [
+            {"kind": row["kind"], "probability": row["probability"], "says": row["says"], "active": on}
+            for row, on in zip(made["probes"], came["constructed"]["active"], strict=True)
+        ]
+    return {
+        "digest": filed["digest"], "sealed": came["sealed"], "effect": came["effect"],
+        "right": None if made is None else made["right"], "probes": probes,
+    }  # fmt: skip
 
 
 def _runners_up(state: State, bench: Bench, unit: UnitId) -> Iterator[DescriptionRecord]:

@@ -34,7 +34,7 @@ _NOT_HASHED = {"name", "workers", "budget", "device", "batch_tokens", "max_failu
 #: still found by theirs.
 BEFORE: dict[str, Any] = {
     "scorer": "simulation", "scoring": "fixed", "controls": 0.0, "error_method": "bh", "llm": None, "stages": [],
-    "diagnostics": [], "output": "off", "contest": {"rounds": 0},
+    "diagnostics": [], "output": "off", "contest": {"rounds": 0}, "predictions": "off",
 }  # fmt: skip
 #: The explainer that an endpoint given in an explainer's place stands for.
 LLM_EXPLAINER = "quantiles"
@@ -157,6 +157,11 @@ class CampaignSpec(Settings):
     the forward passes, and output halves stay untested."""
     contest: ContestSettings = Field(default_factory=ContestSettings)
     """Trials that tell rival descriptions apart."""
+    predictions: Literal["on", "off"] = "on"
+    """`on`: before sealed text is opened, each claim says what its scores and effect there will be, and, by its rule,
+    how likely the unit is active at each of some made-up inputs; that is compared with what comes. It costs a forward
+    pass or two for each claim and no language model: where words alone predict, there are no made-up inputs. `off`
+    spares that."""
     controls: float = Field(default=0.1, ge=0, le=1)
     """Blind controls that must fail, as a share of the units: at least one of each kind that applies, hidden among the
     units until the campaign closes. 0 turns them off."""

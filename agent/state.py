@@ -31,12 +31,19 @@ class State(TypedDict, total=False):
     """By polarity: which rival is asserted."""
     standing: dict[str, list[Json]]
     """By polarity: what is asserted and the runners-up (`agent.disagreement.Standing`)."""
+    expected: dict[str, Json | None]
+    """By polarity: what the claim's scores on sealed text will be (`agent.predictions.expected_scores`)."""
     claims: dict[str, Json]
     """By polarity: what is asserted, with the digest that it is known by."""
+    predictions: dict[str, Json]
+    """By polarity: what the claim predicts, with a digest (`agent.predictions.filed`); empty where it is off."""
     scores: dict[str, list[Json]]
     """By polarity: scores on sealed examples."""
     tests: dict[str, Json]
-    """By polarity: the 'experiment' on the output half that was done on sealed text, or the 'reason' for none."""
+    """By polarity: the 'experiment' on the output half that was done on sealed text, or the 'reason' for none; and
+    'density', the share of sealed text at which the tail is active."""
+    settled: dict[str, Json]
+    """By polarity: how predictions came out (`agent.predictions.settled`)."""
     verdicts: dict[str, Json]
     """By polarity: 'input' and 'output', and why."""
     cost: Annotated[dict[str, float], add_costs]

@@ -6,7 +6,7 @@ that was cut off is simply done again.
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 from agent.claims import claim_digest, try_rivals
 from agent.contest.choice import best_first_of
@@ -16,6 +16,7 @@ from agent.experiments import Report, experiment_of, measured_event
 from agent.ledger import Ledger
 from agent.output_half import test_output
 from agent.plain import plain
+from agent.predictions import active_share, expected_scores, filed, settled
 from agent.sealed import score, verdict
 from agent.state import Json, State, hypothesis_key
 from agent.triage import Tail, triage
@@ -24,6 +25,7 @@ from explainers.output.claim import claim_in
 from explainers.types import Explanation
 from scorers.types import Score
 from tools.effects import Measured
+from tools.types import Split
 
 #: Why a description is not tested at all: it was swapped to a unit without the tail that it is about.
 NO_SUCH_TAIL = "the unit that it is tested on has no such tail"
@@ -98,6 +100,7 @@ def choose_step(state: State, desk: Desk, ledger: Ledger) -> State:
     marks: dict[str, list[Json]] = {}
     chosen: dict[str, int] = {}
     standing: dict[str, list[Json]] = {}
+    expected: dict[str, Json | None] = {}
     for tail in tails_of(state):
         rivals = explanations_of(state, tail.polarity)
         with desk.charged(tail.polarity, "choice"):
@@ -109,8 +112,12 @@ def choose_step(state: State, desk: Desk, ledger: Ledger) -> State:
         left = standings(compared, tried.documents, order, seed=desk.bench.seed(desk.unit, f"standing {tail.polarity}"))
         marks[tail.polarity], chosen[tail.polarity] = tried.marks, order[0]
         standing[tail.polarity] = [plain(one) for one in left]
+        expected[tail.polarity] = expected_scores(
+            replace(tried, comparisons=compared), order[0], ratio=desk.bench.over_score(Split.REFINE),
+            seed=desk.bench.seed(desk.unit, f"expect {tail.polarity}"),
+        )  # fmt: skip
         ledger.count(len(rivals))
-    return {"marks": marks, "chosen": chosen, "standing": standing}
+    return {"marks": marks, "chosen": chosen, "standing": standing, "expected": expected}
 
 
 def write_step(state: State, desk: Desk, ledger: Ledger) -> State:
@@ -126,6 +133,21 @@ def write_step(state: State, desk: Desk, ledger: Ledger) -> State:
     return {"claims": claims}
 
 
+def preregister_step(state: State, desk: Desk, ledger: Ledger) -> State:
+    """What each claim predicts of sealed text and of made-up inputs, fixed before the seal is opened."""
+    if desk.bench.spec.predictions == "off":
+        return {"predictions": {}}
+    ledger.count(len(state["claims"]))
+    return {
+        "predictions": {
+            tail.polarity: filed(
+                desk.bench, desk.unit, tail, state["claims"][tail.polarity], state["expected"][tail.polarity]
+            )
+            for tail in tails_of(state)
+        }
+    }
+
+
 def score_step(state: State, desk: Desk, ledger: Ledger) -> State:
     """Tests both halves of each claim on the sealed score split, which is opened for that claim alone."""
     scores: dict[str, list[Json]] = {}
@@ -133,18 +155,36 @@ def score_step(state: State, desk: Desk, ledger: Ledger) -> State:
     for tail in tails_of(state):
         claim = state["claims"][tail.polarity]
         explanation = explanations_of(state, tail.polarity)[state["chosen"][tail.polarity]]
-        view = desk.open_sealed(claim["digest"], tail.polarity)
+        foretold = state["predictions"].get(tail.polarity)
+        view = desk.open_sealed(claim["digest"], tail.polarity, None if foretold is None else foretold["digest"])
         ledger.count()
         tested = desk.bench.scored(desk.unit, tail)
         if tested is None:
-            scores[tail.polarity], tests[tail.polarity] = [], {"experiment": None, "reason": NO_SUCH_TAIL}
+            scores[tail.polarity] = []
+            tests[tail.polarity] = {"experiment": None, "reason": NO_SUCH_TAIL, "density": None}
             continue
         found = score(desk, *tested, explanation, view, described=tail)
         output = test_output(desk.bench, *tested, claim_in(explanation.details), view)
         ledger.count(len(output.scores) > 0)
         scores[tail.polarity] = [one.to_json() for one in (*found, *output.scores)]
-        tests[tail.polarity] = {"experiment": output.experiment, "reason": output.reason}
+        tests[tail.polarity] = {
+            "experiment": output.experiment, "reason": output.reason, "density": active_share(view, *tested),
+        }  # fmt: skip
     return {"scores": plain(scores), "tests": plain(tests)}
+
+
+def settle_step(state: State, desk: Desk, ledger: Ledger) -> State:
+    """Compares what was predicted with what came, and runs the made-up inputs. No verdict rests on it."""
+    found: dict[str, Json] = {}
+    for tail in tails_of(state):
+        if tail.polarity in state["predictions"]:
+            scores = [Score.from_json(row) for row in state["scores"][tail.polarity]]
+            found[tail.polarity] = settled(
+                desk.bench, desk.bench.scored(desk.unit, tail), state["predictions"][tail.polarity], scores,
+                state["tests"][tail.polarity]["density"],
+            )  # fmt: skip
+            ledger.count()
+    return {"settled": found}
 
 
 def verdict_step(state: State, desk: Desk, ledger: Ledger) -> State:

@@ -135,14 +135,17 @@ class Crew:
             # was killed after this line opens the same claim again when it is resumed, which is the same opening; it
             # cannot have learnt from it, since the claim is fixed and known by its digest.
             store.record_opening(
-                self.db, investigation, claim=opening.claim, polarity=opening.polarity, split=str(opening.split)
-            )
+                self.db, investigation, claim=opening.claim, polarity=opening.polarity, split=str(opening.split),
+                predictions=opening.predictions,
+            )  # fmt: skip
 
         keeper = bench.index.keeper(record)
         scorer = "sequential" if bench.spec.scoring == "sequential" else bench.spec.scorer
 
-        def open_sealed(claim: str, polarity: str) -> SplitView:
-            return bench.shown(keeper.open(Split.SCORE, claim=claim, polarity=polarity, by=scorer))
+        def open_sealed(claim: str, polarity: str, predictions: str | None) -> SplitView:
+            return bench.shown(
+                keeper.open(Split.SCORE, claim=claim, polarity=polarity, by=scorer, predictions=predictions)
+            )
 
         def charged(polarity: str, to: str) -> AbstractContextManager[object]:
             salt = investigation.failures

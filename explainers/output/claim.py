@@ -138,6 +138,8 @@ def measured_basis(measured: Measured) -> dict[str, Any]:
         "site": str(effects.site),
         "largest": rounded(float(np.abs(mean).max())),
         "shift": rounded(float(measured.tokens.shift(effects.change).mean())) if len(measured.tokens.ids) else None,
+        "shift_error": _standard_error(measured.tokens.shift(effects.change)) if len(measured.tokens.ids) else None,
+        "fitted": rounded(cross_fitted_shift(effects.change, NOTABLE)),
         "kl": rounded(float(effects.kl.mean())),
         "later": rounded(mean_of(effects.later)),
         "loss": rounded(mean_of(effects.loss)),
@@ -145,6 +147,13 @@ def measured_basis(measured: Measured) -> dict[str, Any]:
         "doses": [rounded(dose) for dose in measured.doses.tolist()],
         "curve": [rounded(shift) for shift in measured.curve.mean(0).tolist()] if len(measured.curve) else [],
     }
+
+
+def _standard_error(values: FloatArray) -> float | None:
+    """Of the mean over places, each from a document of its own; None of a single one."""
+    if len(values) < 2:
+        return None
+    return rounded(float(values.std(ddof=1, dtype=np.float64)) / len(values) ** 0.5)
 
 
 def mean_of(values: FloatArray) -> float | None:

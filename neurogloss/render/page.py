@@ -14,6 +14,7 @@ from rich.text import Text
 
 from neurogloss.render.histogram import histogram
 from neurogloss.render.output import output_lines
+from neurogloss.render.predictions import predictions_table
 from neurogloss.render.scores import scores_table
 from neurogloss.render.tables import facts
 from neurogloss.render.text import (
@@ -136,10 +137,15 @@ def _description(row: DescriptionPage) -> RenderableType:
         parts += [Padding(line, _INSET) for line in output_lines(row)]
     if row.exceptions:
         parts += [Text("except", "dim"), Padding(Text(clean(row.exceptions)), _INSET)]
+    for name in ("confidence", "scope"):
+        if told := row.details.get(name):
+            parts += [Text(name, "dim"), Padding(Text(clean(told)), _INSET)]
     if row.rule:
         parts += [Text("rule", "dim"), Padding(_rule(row.rule), _INSET)]
     head = Text.assemble((f"{row.polarity} ", "bold"), (clean(row.label), "bold"))
-    return Group(head, Padding(Group(*parts, scores_table(row.scores)), _INSET))
+    foretold = predictions_table(row)
+    parts += [scores_table(row.scores), *([] if foretold is None else [Text(), foretold])]
+    return Group(head, Padding(Group(*parts), _INSET))
 
 
 def _half(name: str, text: str, word: str) -> list[RenderableType]:

@@ -53,11 +53,11 @@ def _others(scores: Sequence[ScoreRow]) -> list[RenderableType]:
     """Scores that no verdict rests on: of the same predictions, of the rule alone, of tests that ask otherwise."""
     known = {s.metric: s for s in scores if not s.headline and s.value is not None}
     judged = {name for name in known if name.partition("_")[0] in _JUDGED}
-    # Those of output halves stand beside these; see `neurogloss.render.output`.
+    # Those of output halves and of predictions stand elsewhere; see `neurogloss.render.output`, `predictions`.
     beside = [
         _told(name, row)
         for name, row in known.items()
-        if name not in judged and not name.startswith(("rule_", "output_"))
+        if name not in judged and not name.startswith(("rule_", "output_", "prediction_"))
     ]
     rule = [f"{name} {score(known[metric].value)}" for metric, name in _OF_RULE.items() if metric in known]
     tests = [

@@ -51,7 +51,7 @@ def test_describes_neurons_and_heads_with_scores_and_evidence(run: Run, tmp_path
                 assert row.f1_q is not None
                 assert any(e.source == "top" for e in page.examples)
                 assert page.hypotheses
-        scored = rows(tmp_path / "ng.db", "SELECT DISTINCT split FROM scores")
+        scored = rows(tmp_path / "ng.db", "SELECT DISTINCT split FROM scores WHERE headline")
         assert scored == [("score",)]
 
 

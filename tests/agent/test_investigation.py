@@ -20,6 +20,7 @@ from agent.desk import Desk
 from agent.experiments import Report, experiment_of
 from agent.investigation import ROUND, STEPS, build_graph, investigate
 from agent.ledger import Ledger
+from agent.plain import digest
 from agent.results import events_of, result_of
 from agent.sealed import judge_edges
 from agent.state import State
@@ -33,6 +34,7 @@ from tools.errors import SealedError
 from tools.index import IndexSettings, Opening, SplitView, build_index
 from tools.subject import load_subject
 from tools.types import Split, UnitId
+from tools.units import unit_activations
 
 NEURON, HEAD = UnitId("mlp:1", 1), UnitId("head:1", 0)
 
@@ -59,8 +61,8 @@ def desk(bench: Bench) -> Callable[..., Desk]:
 
         keeper = bench.index.keeper(record)
 
-        def open_sealed(claim: str, polarity: str) -> SplitView:
-            return keeper.open(Split.SCORE, claim=claim, polarity=polarity, by="simulation")
+        def open_sealed(claim: str, polarity: str, predictions: str | None) -> SplitView:
+            return keeper.open(Split.SCORE, claim=claim, polarity=polarity, by="simulation", predictions=predictions)
 
         desk = Desk(bench, unit, open_sealed, lambda: False)
         if stop_before is not None:
@@ -93,8 +95,8 @@ def test_steps_run_alone_one_after_the_other(bench: Bench, desk: Callable[..., D
     assert calls["triage"] == 0
     assert calls["score"] >= 1
     assert set(state) == {
-        "cost", "triage", "profile", "rivals", "events", "experiments", "marks", "chosen", "standing", "claims",
-        "scores", "tests", "verdicts",
+        "cost", "triage", "profile", "rivals", "events", "experiments", "marks", "chosen", "standing", "expected",
+        "claims", "predictions", "scores", "tests", "settled", "verdicts",
     }  # fmt: skip
 
 
@@ -176,6 +178,55 @@ def test_claim_is_fixed_before_the_seal_is_opened(desk: Callable[..., Desk]) -> 
     state = investigate(build_graph(InMemorySaver()), desk(opened=opened), "t")
     assert opened == [claim["digest"] for claim in state["claims"].values()]
     assert len(set(opened)) == len(opened)
+
+
+def test_predictions_are_fixed_before_the_seal_is_opened_and_compared_with_what_came(
+    bench: Bench, desk: Callable[..., Desk]
+) -> None:
+    at, filed = desk(), []
+    once = at.open_sealed
+
+    def noted(claim: str, polarity: str, predictions: str | None) -> SplitView:
+        filed.append((polarity, predictions))
+        return once(claim, polarity, predictions)
+
+    at.open_sealed = noted
+    state = investigate(build_graph(InMemorySaver()), at, "t")
+    assert filed == [(polarity, said["digest"]) for polarity, said in state["predictions"].items()]
+    assert [polarity for polarity, _ in filed] == list(state["claims"])
+    found = result_of(state, bench, NEURON)
+    rows = {row.arguments["polarity"]: row for row in found.experiments if row.kind == "predictions"}
+    for description in (one for one in found.descriptions if one.rank == 1):
+        row, said = rows[description.polarity], state["predictions"][description.polarity]
+        without = {name: value for name, value in said.items() if name != "digest"}
+        assert digest(without) == said["digest"] == row.arguments["predictions"]
+        assert row.arguments["claim"] == description.claim
+        assert {one.outcome for one in row.observations} == {None}, "no verdict rests on predictions"
+        told = description.details["predictions"]
+        sealed = {score.metric: score.value for score in description.scores}
+        assert told["sealed"]["f1"]["value"] == pytest.approx(sealed["weighted_f1"], rel=1e-3)
+        probes = said["constructed"]["probes"]
+        texts = [" ".join(map(str, probe["ids"])) for probe in probes]
+        assert len(set(texts)) == len(texts) > 10
+        values = unit_activations(bench.subject, [NEURON], [probe["ids"] for probe in probes])
+        sign, threshold = (1 if description.polarity == "+" else -1), description.details["tail"]["threshold"]
+        assert [one["active"] for one in told["probes"]] == [bool(sign * v[0, -1] > threshold) for v in values]
+        brier = np.mean([(one["probability"] - one["active"]) ** 2 for one in told["probes"]])
+        assert sealed["prediction_brier"] == pytest.approx(brier)
+        assert not any(score.headline for score in description.scores if score.split == "constructed")
+        assert "F1 on sealed text was expected" in description.details["confidence"]
+        assert "the first position of each is left out" in description.details["scope"]
+
+
+def test_predictions_that_are_off_leave_nothing_behind(bench: Bench, desk: Callable[..., Desk]) -> None:
+    at = desk()
+    at.bench = replace(bench, spec=bench.spec.model_copy(update={"predictions": "off"}))
+    state = investigate(build_graph(InMemorySaver()), at, "t")
+    assert (state["predictions"], state["settled"]) == ({}, {})
+    found = result_of(state, at.bench, NEURON)
+    assert not [row for row in found.experiments if row.kind == "predictions"]
+    assert all(row.details["predictions"] is None for row in found.descriptions if row.rank == 1)
+    assert not [s for row in found.descriptions for s in row.scores if s.split == "constructed"]
 
 
 def test_explainer_is_given_open_splits_only(bench: Bench) -> None:

@@ -199,12 +199,12 @@ def test_second_opening_of_a_claim_is_refused_and_a_revised_claim_is_a_new_versi
             super().__init__(*arguments)
             once = self.open_sealed
 
-            def twice(claim: str, polarity: str) -> Any:
-                view = once(claim, polarity)
+            def twice(claim: str, polarity: str, predictions: str | None) -> Any:
+                view = once(claim, polarity, predictions)
                 with pytest.raises(SealBrokenError, match="opened before") as caught:
-                    once(claim, polarity)
+                    once(claim, polarity, predictions)
                 broken.append(caught.value)
-                assert once(f"{claim}, revised", polarity).split == view.split
+                assert once(f"{claim}, revised", polarity, predictions).split == view.split
                 return view
 
             self.open_sealed = twice
@@ -235,8 +235,8 @@ class Doomed(agent.workers.Desk):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         once = self.open_sealed
-        def open_and_die(claim, polarity):
-            once(claim, polarity)
+        def open_and_die(claim, polarity, predictions):
+            once(claim, polarity, predictions)
             os.kill(os.getpid(), signal.SIGKILL)
         self.open_sealed = open_and_die
 

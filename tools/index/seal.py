@@ -27,6 +27,8 @@ class Opening:
     split: Split
     by: str
     """Which scorer tests it."""
+    predictions: str | None = None
+    """Digest of what the claim predicts of the split; None where it predicts nothing."""
 
 
 class SealKeeper:
@@ -43,7 +45,7 @@ class SealKeeper:
     def __init__(self, show: Callable[[Split], SplitView], record: Callable[[Opening], object]) -> None:
         self._show, self._record = show, record
 
-    def open(self, split: Split, *, claim: str, polarity: str, by: str) -> SplitView:
+    def open(self, split: Split, *, claim: str, polarity: str, by: str, predictions: str | None = None) -> SplitView:
         """The view of a sealed split, for one version of one claim.
 
         Raises:
@@ -54,7 +56,7 @@ class SealKeeper:
             raise SealedError(f"The {split} split is not sealed. Look at it without an opening.")
         if not claim:
             raise SealedError(f"The {split} split is opened for one claim at a time, and none is named.")
-        self._record(Opening(claim, polarity, split, by))
+        self._record(Opening(claim, polarity, split, by, predictions))
         return self._show(split)
 
 

@@ -1,0 +1,134 @@
+"""Filing what a claim predicts, before the seal is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from agent.bench import Bench
+from agent.claims import compare
+from agent.plain import digest, plain, short
+from agent.predictions.expectations import expected_density, expected_effect
+from agent.predictions.probes import Composed, Hit, Stock, hit_at, make_probes, stock_of
+from agent.state import Json
+from agent.triage import Tail
+from explainers.output.claim import claim_in
+from explainers.rules.ast import Rule
+from explainers.rules.evaluate import RulePredictor
+from explainers.rules.language import parse_rule
+from scorers.calibration import Calibrator, fit_calibrator
+from tools.index import SplitView
+from tools.types import Split, UnitId
+
+#: Places of open text at which the rule says that the unit is active, from which probes are made.
+MOST_HITS = 48
+#: Contexts of each open split from which probes are put together.
+CONTEXTS = 64
+
+
+def filed(bench: Bench, unit: UnitId, tail: Tail, claim: Json, expected: Json | None) -> Json:
+    """All that a claim predicts, with a digest of it.
+
+    Args:
+        bench: Of the investigation.
+        unit: The unit.
+        tail: The tail that the claim is about.
+        claim: What is asserted.
+        expected: Its scores on sealed text, from `expected_scores`.
+
+    Returns:
+        'sealed' (scores), 'effect' (of the output half) and 'constructed' (made-up inputs, each with the probability
+        that the unit is active at its last token), None where nothing is predicted; and the 'digest' of these and of
+        the claim's own.
+    """
+    predictions: Json = {
+        "claim": claim["digest"],
+        "sealed": _sealed(bench, unit, tail, expected),
+        "effect": expected_effect(claim_in(claim["details"])),
+        "constructed": _constructed(bench, unit, tail, claim["rule"]),
+    }
+    return plain({**predictions, "digest": digest(predictions)})  # type: ignore[no-any-return]
+
+
+def _sealed(bench: Bench, unit: UnitId, tail: Tail, expected: Json | None) -> Json | None:
+    density = expected_density(
+        [view.sample(unit) for view in (bench.explore, bench.refine)], tail,
+        ratio=bench.over_score(Split.EXPLORE, Split.REFINE), seed=bench.seed(unit, f"density {tail.polarity}"),
+    )  # fmt: skip
+    found = {**(expected or {}), **({} if density is None else {"density": density})}
+    return found or None
+
+
+def _constructed(bench: Bench, unit: UnitId, tail: Tail, rule_text: str | None) -> Json | None:
+    """Probabilities on made-up inputs, by the claim's rule, calibrated on the refine split."""
+    if rule_text is None or unit.kind == "fn":
+        return None
+    rule = parse_rule(rule_text)
+    fitted = calibrator_of(bench, unit, tail, rule)
+    if fitted is None:
+        return None
+    calibrate, base = fitted
+    seed = bench.seed(unit, f"probes {tail.polarity}")
+    hits = _hits(bench, unit, tail, rule, seed)
+    probes = make_probes(hits, stock_for(bench), seed=seed, room=bench.subject.context)
+    if not probes:
+        return None
+    raw = raw_scores(rule, [bench.subject.pieces(probe.ids) for probe in probes])
+    probabilities, says = calibrate(raw), raw > tail.threshold
+    rows = [
+        {"kind": probe.kind, "ids": list(probe.ids), "probability": short(probability), "says": said}
+        for probe, probability, said in zip(probes, probabilities.tolist(), says.tolist(), strict=True)
+    ]
+    return {
+        "calibration": {name: [short(value) for value in values] for name, values in calibrate.to_json().items()},
+        "base": short(base),
+        "right": short(float(np.where(says, probabilities, 1 - probabilities).mean())),
+        "probes": rows,
+    }
+
+
+def calibrator_of(bench: Bench, unit: UnitId, tail: Tail, rule: Rule) -> tuple[Calibrator, float] | None:
+    """From what a rule predicts to a probability, and the share of active tokens; None where nothing is sampled."""
+    sample = bench.refine.sample(unit)
+    if not len(sample):
+        return None
+    seen = compare(RulePredictor(rule), bench.refine, sample, tail.polarity, tail.threshold)
+    fitted = fit_calibrator(seen.prediction, seen.active, seen.weights, sample.documents)
+    return fitted, float(np.average(seen.active, weights=seen.weights))
+
+
+def raw_scores(rule: Rule, pieces: Sequence[list[str]]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """What a rule predicts at the last token of each text, [n]."""
+    texts = Composed(pieces)
+    last = np.array([len(row) - 1 for row in pieces], dtype=np.int64)
+    found = RulePredictor(rule).predict(texts, np.arange(len(pieces), dtype=np.int64), last)
+    return np.asarray(found, dtype=np.float64)
+
+
+def _hits(bench: Bench, unit: UnitId, tail: Tail, rule: Rule, seed: int) -> list[Hit]:
+    """Places of open text at which the rule says that the unit is active, drawn by a seed."""
+    skip, rng = len(bench.subject.prefix), np.random.default_rng(seed)
+    found: list[Hit] = []
+    for view in (bench.refine, bench.explore):
+        sample = view.sample(unit)
+        said = RulePredictor(rule).predict(view.texts, sample.contexts, sample.positions) > tail.threshold
+        rows = rng.permutation(np.flatnonzero(said))[: MOST_HITS // 2]
+        made = (
+            hit_at(rule, view.texts, int(sample.contexts[row]), int(sample.positions[row]), skip)
+            for row in rows.tolist()
+        )
+        found += [hit for hit in made if hit is not None]
+    return found
+
+
+def stock_for(bench: Bench) -> Stock:
+    """What the open texts of a campaign offer; put together once."""
+
+    def some(view: SplitView) -> list[int]:
+        return [int(context) for context in view.panel_contexts[:CONTEXTS]]
+
+    return bench.shared(
+        "stock of probes",
+        lambda: stock_of([(view.texts, some(view)) for view in (bench.refine, bench.explore)], bench.subject.prefix),
+    )
