@@ -253,16 +253,19 @@ def _judged(claim: ClaimRow, match: UnitMatch, view: SplitView, place: _Places, 
         predictor = RulePredictor(parse_rule(claim.rule))
         predicted = predictor.predict(view.texts, sample.contexts[run], sample.positions[run]) > threshold
         seed = seed_for(seed, match.unit, f"recheck {claim.polarity}")
-        differences = [
-            paired_f1(
+
+        def compared(factor: float) -> Difference | None:
+            return paired_f1(
                 predicted, old, values > factor * threshold, sample.weights[run], sample.documents[run],
                 rng=np.random.default_rng(seed),
-            )
-            for factor in (1.0, 1 - ROUNDING, 1 + ROUNDING)
-        ]  # fmt: skip
-        difference = differences[0]
-        if difference is not None and _lost(difference) and not all(d is not None and _lost(d) for d in differences):
-            difference = max((d for d in differences if d is not None), key=lambda d: d.value)
+            )  # fmt: skip
+
+        difference = compared(1.0)
+        if difference is not None and _lost(difference):
+            # Not where the loss is gone with the threshold a rounding error away.
+            others = [compared(1 - ROUNDING), compared(1 + ROUNDING)]
+            if not all(other is not None and _lost(other) for other in others):
+                difference = max((d for d in (difference, *others) if d is not None), key=lambda d: d.value)
     slope = _slope(sign * match.old, sign * match.new)
     status, why, moved = decide(match, claim.polarity, slope, difference)
     d = difference
