@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -89,6 +89,7 @@ def try_rivals(
     explainer: Explainer | None = None,
     seed: int = 0,
     even_alone: bool = False,
+    out: Collection[int] = (),
 ) -> Tried:
     """How each rival does on the refine split.
 
@@ -104,14 +105,17 @@ def try_rivals(
         explainer: Who wrote them; None when their rules say it all.
         seed: Of the campaign; decides the windows.
         even_alone: Ask the language model about a single rival too.
+        out: Numbers of rivals that are no longer in the running: the language model is not asked about them.
     """
     sample = view.sample(unit)
     predictors = [predictor_of(explainer, rival) for rival in rivals]
     nothing = Tried([dict(_UNKNOWN) for _ in rivals], [None] * len(rivals), np.zeros(0, np.int64))
     if not len(sample):
         return nothing
-    if any(getattr(predictor, "costly", False) for predictor in predictors):
-        if len(rivals) == 1 and not even_alone:
+    costly = [i for i, predictor in enumerate(predictors) if getattr(predictor, "costly", False)]
+    if costly:
+        predictors = [None if i in out and i in costly else predictor for i, predictor in enumerate(predictors)]
+        if len(rivals) - len(out) == 1 and not even_alone:
             return nothing
         sample = thin(view, unit, polarity, threshold, seed=seed, common_seed=seed)
     comparisons = [

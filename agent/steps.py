@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 
 from agent.claims import claim_digest, try_rivals
-from agent.contest.choice import best_first_of
+from agent.contest.choice import best_first_of, out_of
 from agent.desk import Desk
 from agent.disagreement import standings
 from agent.experiments import Report, experiment_of, measured_event
@@ -103,12 +103,13 @@ def choose_step(state: State, desk: Desk, ledger: Ledger) -> State:
     expected: dict[str, Json | None] = {}
     for tail in tails_of(state):
         rivals = explanations_of(state, tail.polarity)
+        contest = state.get("contest", {}).get(tail.polarity)
         with desk.charged(tail.polarity, "choice"):
             tried = try_rivals(
                 rivals, desk.bench.refine, desk.unit, tail.polarity, tail.threshold, explainer=desk.bench.explainer,
-                seed=desk.bench.spec.seed,
+                seed=desk.bench.spec.seed, out=out_of(contest),
             )  # fmt: skip
-        order, compared = best_first_of(tried, state.get("contest", {}).get(tail.polarity))
+        order, compared = best_first_of(tried, contest)
         left = standings(compared, tried.documents, order, seed=desk.bench.seed(desk.unit, f"standing {tail.polarity}"))
         marks[tail.polarity], chosen[tail.polarity] = tried.marks, order[0]
         standing[tail.polarity] = [plain(one) for one in left]

@@ -13,6 +13,13 @@ from scorers.metrics import Comparison
 TOLERANCE = 0.02
 
 
+def out_of(contest: Mapping[str, Any] | None) -> list[int]:
+    """Numbers of the rivals that are no longer in the running; none without a contest."""
+    if contest is None:
+        return []
+    return [i for i, rival in enumerate(contest["rivals"].values()) if rival["status"] != ALIVE]
+
+
 def best_first_of(tried: Tried, contest: Mapping[str, Any] | None) -> tuple[list[int], list[Comparison | None]]:
     """Numbers of the rivals, the one that is asserted first; and their comparisons with the unit.
 

@@ -91,8 +91,8 @@ class Policy(Protocol):
         """What could be asked next, best first; those that are expected to tell too little are not run.
 
         Of a trial: the question, the probes (or another tool and its arguments), and `surprise`, the probability that
-        the answer is one that no rival gives. Predictions, information and cost are filled in by the nodes. None: there
-        is nothing left to ask.
+        the answer is one that no rival gives. Information and cost are filled in by the nodes, and so are predictions
+        where the policy did not file its own. None: there is nothing left to ask.
         """
         ...
 
@@ -106,7 +106,7 @@ class PolicyError(NeuroglossError):
 
 
 _policies: dict[str, Callable[..., Policy]] = {}
-_MODULES = ("agent.contest.pattern",)
+_MODULES = ("agent.contest.pattern", "agent.contest.llm")
 """Modules that register policies when they are imported."""
 
 F = TypeVar("F", bound=Callable[..., Policy])

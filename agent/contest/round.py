@@ -13,12 +13,13 @@ from agent.contest.agreement import merge_alike
 from agent.contest.beliefs import NOISE, Floats, expected_information, log_likelihoods, posterior
 from agent.contest.policy import Context, Policy
 from agent.contest.rows import trial_row
-from agent.contest.types import Contest, Outcome, Revision, Rival, Trial
+from agent.contest.types import MERGED, Contest, Outcome, Revision, Rival, Trial
 from agent.contest.weighing import counted, outcome_of, refuted
 from agent.desk import Desk
 from agent.experiments import Report
 from agent.plain import plain
 from agent.state import Json, hypothesis_key
+from agent.toolbox import Cost, ToolResult, Workbench
 from agent.triage import Tail
 from explainers.predictors import predictor_of
 from explainers.types import Explanation
@@ -68,9 +69,10 @@ class Ring:
         with self._charged():
             proposed = [self._weighed(context, trial) for trial in self.policy.trials(context)]
         worth = sorted((trial for trial in proposed if trial.ratio >= WORTH), key=lambda trial: -trial.ratio)
-        chosen: list[Trial] = []
+        chosen = [trial for trial in proposed if trial.refused]  # they cost nothing, and are told of
+        most = TRIALS + len(chosen)
         for trial in worth:
-            if len(chosen) < TRIALS and trial.passes <= left:
+            if len(chosen) < most and trial.passes <= left:
                 chosen.append(trial)
                 left -= trial.passes
         if chosen:
@@ -91,7 +93,8 @@ class Ring:
                     "unit": str(self.desk.unit), "texts": [probe.text for probe in trial.probes],
                     "positions": [probe.position for probe in trial.probes],
                 }  # fmt: skip
-            answers.append(plain(self.desk.use(trial.tool, arguments).to_json()))
+            used = self._refused(trial) if trial.refused else self.desk.use(trial.tool, arguments)
+            answers.append(plain(used.to_json()))
         return replace(contest, answers=tuple(answers))
 
     def update(self, contest: Contest) -> tuple[Contest, list[Json]]:
@@ -125,6 +128,11 @@ class Ring:
         same = [rival.key for rival in now.alive] == [rival.key for rival in contest.alive]
         return now if same else replace(now, idle=0)
 
+    def _refused(self, trial: Trial) -> ToolResult:
+        """What comes of a trial that cannot be run."""
+        origin = Workbench.of(self.desk.bench).origin
+        return ToolResult(trial.tool, trial.arguments, trial.refused, None, Cost(), origin, trial.refused)
+
     def _charged(self) -> AbstractContextManager[object]:
         return self.desk.charged(self.tail.polarity, f"contest:{self.name}")
 
@@ -149,12 +157,17 @@ class Ring:
 
     def _weighed(self, context: Context, trial: Trial) -> Trial:
         """With what the rivals expect, the information and the cost."""
+        if trial.refused:
+            return replace(trial, information=0.0, passes=0)
         rivals, lengths = context.rivals, self._lengths(trial)
         if not trial.probes or any(at >= n for at, n in zip((p.position for p in trial.probes), lengths, strict=True)):
             # A probe that cannot be read is left to the tool, which says what is wrong with it.
             nothing = np.zeros((1, 0))
             return replace(trial, information=expected_information([0.0], nothing, seed=0, surprise=trial.surprise))
-        predictions = self.policy.predictions(context, rivals, trial.probes)
+        filed = [trial.predictions.get(rival.key) for rival in rivals]
+        predictions = (
+            self.policy.predictions(context, rivals, trial.probes) if None in filed else np.array(filed, np.float64)
+        )
         digest = int.from_bytes(hashlib.sha256(trial.question.encode()).digest()[:4], "little")
         information = expected_information(
             [rival.log_weight for rival in rivals], predictions, seed=(context.seed + digest) % 2**32,
@@ -179,7 +192,7 @@ class Ring:
             contest = self._added(contest, explanation, revision)
         if revision.kind == "new":
             return contest
-        status = {"refine": "refined", "split": "split", "drop": "dropped"}[revision.kind]
+        status = {"refine": "refined", "split": "split", "merge": MERGED, "drop": "dropped"}[revision.kind]
         rivals = (
             rival.ended(status, revision.reason) if rival.key in revision.rivals else rival for rival in contest.rivals
         )
@@ -189,7 +202,7 @@ class Ring:
         """With a further rival, weighed by all trials so far; evidence against it begins with the next one."""
         first = sum(not rival.parents for rival in contest.rivals) or 1
         each = float(np.log((1 - NOISE) / first))
-        origin = {"refine": "refined", "split": "split"}.get(revision.kind, revision.origin or "new")
+        origin = {"refine": "refined", "split": "split", "merge": MERGED}.get(revision.kind, revision.origin or "new")
         key = hypothesis_key(self.tail.polarity, len(contest.rivals))
         [rival] = self._fitted([Rival(key, explanation, origin, revision.rivals, each)])
         asked = [outcome for outcome in contest.outcomes if outcome.error is None and outcome.active]

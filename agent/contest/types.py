@@ -11,7 +11,7 @@ from agent.state import Json
 from explainers.types import Explanation
 
 #: What can be done to rivals.
-REVISIONS = ("new", "refine", "split", "drop")
+REVISIONS = ("new", "refine", "split", "merge", "drop")
 #: Rivals that are still in the running have this status.
 ALIVE = "alive"
 #: Rivals that say the same as one in the running.
@@ -93,7 +93,10 @@ class Trial:
     aim: Json = field(default_factory=dict)
     """The policy's own note of what it asks, to read the answer by. The contest does not look at it."""
     predictions: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    """By rival: the probability that the unit is active at each probe."""
+    """By rival: the probability that the unit is active at each probe. A policy that files them itself, before the
+    trial is run, gives those of all rivals in the running; else they are what `Policy.predictions` says."""
+    refused: str = ""
+    """Why it cannot be run, where a policy was asked for what cannot be done: it stays a failed row."""
     information: float = 0.0
     """Bits that the answer is expected to bring."""
     passes: int = 1
@@ -151,8 +154,8 @@ class Revision:
     """What a policy does to the rivals after a round."""
 
     kind: str
-    """One of `REVISIONS`. 'refine' puts one explanation in the place of its rival, 'split' several; 'new' adds one
-    beside the others; 'drop' takes one out."""
+    """One of `REVISIONS`. 'refine' puts one explanation in the place of its rival, 'split' several; 'merge' puts one in
+    the place of several; 'new' adds one beside the others; 'drop' takes one out."""
     reason: str
     """In a sentence."""
     rivals: tuple[str, ...] = ()
@@ -167,7 +170,7 @@ class Revision:
             raise ValueError(f"a revision is one of {', '.join(REVISIONS)}, not '{self.kind}'")
         if not self.reason:
             raise ValueError("a revision says why")
-        wanted = {"new": 1, "refine": 1, "drop": 0}.get(self.kind)
+        wanted = {"new": 1, "refine": 1, "merge": 1, "drop": 0}.get(self.kind)
         if wanted is not None and len(self.explanations) != wanted:
             raise ValueError(f"a revision '{self.kind}' comes with {wanted} explanations")
 

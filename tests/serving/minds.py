@@ -19,13 +19,9 @@ from typing import Any, Protocol
 from explainers.llm.show import shown
 from tests.serving.chat import Chat, Text
 from tests.serving.concepts import STRONG, WEAK, Concept, listed, spelled
+from tests.serving.rivals import OPENINGS, asked_revisions, asked_trials
 from tests.serving.tokens import pieces
 
-NEUTRAL = (
-    "Nothing of note happened here", "It rained all night long", "Her uncle sold nine lamps", "Green hills lay beyond",
-    "They kept walking slowly", "Dinner was ready early", "His map showed every road", "Some birds sang outside",
-)  # fmt: skip
-"""Beginnings of texts that are to be written."""
 MOST_MARKS = 80
 """That an answer has; the prompt asks for no more. Told that its answer was too long, a mind gives half."""
 
@@ -66,6 +62,10 @@ class Competent:
             return {"judgements": [{"text": t.number, "sure": self.sure(chat, t)} for t in chat.texts()]}
         if "ratings" in fields:
             return {"ratings": [{"text": t.number, "rating": self.rating(chat, t)} for t in chat.texts()]}
+        if fields == {"trials"}:
+            return {"trials": asked_trials(chat)}
+        if fields == {"revisions"}:
+            return {"revisions": asked_revisions(chat)}
         if fields == {"set"}:
             return {"set": self.steered(chat)}
         if fields == {"text"}:
@@ -185,7 +185,7 @@ class Competent:
         rng = random.Random(f"{chat.seed} {chat.question}")
         texts = []
         for number in range(wanted):
-            text = ". ".join(rng.sample(NEUTRAL, 2))
+            text = ". ".join(rng.sample(OPENINGS, 2))
             token = tokens[number % len(tokens)]
             before = concept.after[number % len(concept.after)] if concept.after else ""
             if not without:
