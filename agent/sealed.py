@@ -10,6 +10,7 @@ import numpy as np
 
 from agent.bench import Bench
 from agent.desk import Desk
+from agent.interchange import interchange_test
 from agent.output_half import output_verdict
 from agent.state import Json
 from agent.triage import Tail
@@ -60,7 +61,7 @@ def score(
     Its predictions (a rule's, or what its explainer makes of it) against the unit's activations, by the campaign's
     scorer, or on windows of the text where a language model predicts. Beside a description in words that has a rule
     too, the rule's score, which no verdict rests on. Where it gives a head a role (`details['roles']`), the attention
-    mass on the edges of the first. Then the campaign's diagnostics.
+    mass on the edges of the first. Then the interchange of its rule, and the campaign's diagnostics.
 
     Args:
         desk: Of the investigation.
@@ -97,6 +98,9 @@ def score(
     roles = explanation.details.get("roles") or []
     if unit.kind == "head" and roles:
         scores.append(edge_score(bench, unit, roles[0]["name"], view, seed=seed))
+    if bench.spec.interchange:
+        own = bench.seed(unit, f"interchange {tail.polarity}")
+        scores += interchange_test(bench, unit, tail, explanation, view, seed=own)
     if bench.kit is not None and bench.spec.diagnostics:
         claim = Claim(unit, tail.polarity, tail.threshold, explanation)
         setting = Setting(

@@ -34,7 +34,7 @@ _NOT_HASHED = {"name", "workers", "budget", "device", "batch_tokens", "max_failu
 #: still found by theirs.
 BEFORE: dict[str, Any] = {
     "scorer": "simulation", "scoring": "fixed", "controls": 0.0, "error_method": "bh", "llm": None, "stages": [],
-    "diagnostics": [], "output": "off", "contest": {"rounds": 0}, "predictions": "off",
+    "diagnostics": [], "output": "off", "contest": {"rounds": 0}, "predictions": "off", "interchange": False,
 }  # fmt: skip
 #: The explainer that an endpoint given in an explainer's place stands for.
 LLM_EXPLAINER = "quantiles"
@@ -155,6 +155,9 @@ class CampaignSpec(Settings):
     output: Literal["tested", "off"] = "tested"
     """`tested`: what a unit does when on is measured, claimed, and tested on sealed text by intervention. `off` spares
     the forward passes, and output halves stay untested."""
+    interchange: bool = False
+    """Also read each description's rule as a causal claim: texts that differ in whether it holds exchange the unit's
+    content, and what follows is compared. Some thousand texts for each description; no verdict rests on it."""
     contest: ContestSettings = Field(default_factory=ContestSettings)
     """Trials that tell rival descriptions apart."""
     predictions: Literal["on", "off"] = "on"

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import torch
@@ -94,6 +94,15 @@ class Interchange:
     """Pairs after which the model says the same."""
     documents: int
     reason: str | None = None
+
+    @classmethod
+    def nothing(
+        cls, units: Sequence[UnitId], reason: str, *, pairs: int = 0, usable: int = 0, documents: int = 0
+    ) -> Self:
+        """What is said where nothing could be measured."""
+        return cls(
+            tuple(units), None, None, None, None, None, None, None, None, (), pairs, pairs - usable, documents, reason
+        )  # fmt: skip
 
     def to_json(self) -> dict[str, Any]:
         """Plain values."""
@@ -183,17 +192,14 @@ def interchange(
             )
     bench = _Bench(subject, chosen, pairs)
     usable = bench.usable()
-    blank = Interchange(
-        chosen, None, None, None, None, None, None, None, None, (), len(pairs), len(pairs) - len(usable),
-        len({pairs[i].document for i in usable}),
-    )  # fmt: skip
+    documents = np.array([pairs[i].document for i in usable])
+    count = len(set(documents.tolist()))
     if len(usable) < LEAST:
         reason = f"{len(usable)} of {len(pairs)} pairs lead to different outcomes; {LEAST} are needed"
-        return Interchange(**{**blank.__dict__, "reason": reason})
+        return Interchange.nothing(chosen, reason, pairs=len(pairs), usable=len(usable), documents=count)
     rng = np.random.default_rng(seed)
     shifts, switches = bench.outcomes(chosen)
     others = [bench.outcomes(group) for group in bench.matched(draws, rng)]
-    documents = np.array([pairs[i].document for i in usable])
     ends = [_interval(values, documents, resamples, np.random.default_rng([seed, 1])) for values in (shifts, switches)]
     nulls: list[Null | None] = [None, None]
     if len(others) >= MIN_DRAWS:
@@ -202,7 +208,7 @@ def interchange(
             nulls[i] = Null.of("matched units", float(own.mean()), means, keep=True)
     return Interchange(
         chosen, float(shifts.mean()), float(switches.mean()), *ends[0], *ends[1], nulls[0], nulls[1],
-        tuple(shifts.tolist()), len(pairs), blank.unusable, blank.documents,
+        tuple(shifts.tolist()), len(pairs), len(pairs) - len(usable), count,
     )  # fmt: skip
 
 

@@ -10,6 +10,8 @@ from store.queries import LlmCost
 
 #: The metric that decides about claims, as the database calls it, and the one that does so for a head with a role.
 HEADLINE, EDGES = "weighted_f1", "edge_mass"
+#: The metric that says how far a unit carries what its rule says.
+CARRIED = "interchange_shift"
 #: What work costs.
 COSTS = ("seconds", "tool_calls", "forward_passes", "tokens")
 
@@ -46,6 +48,12 @@ class Claim:
     p: float | None = None
     q: float | None = None
     e: float | None = None
+    carried: float | None = None
+    """Share of the way that the unit carries outcomes between texts that differ in what the rule says; None where that
+    was not asked for, or could not be measured."""
+    carried_null: float | None = None
+    """The same of units that differ as much between the texts."""
+    carried_p: float | None = None
     complete: bool = False
     """Whether the score that decides has a value, an interval, a null, and a p- or e-value."""
     unparseable: float | None = None

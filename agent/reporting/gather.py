@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 import store
-from agent.reporting.evidence import EDGES, HEADLINE, Claim, Evidence, Head, Job, LlmEvidence
+from agent.reporting.evidence import CARRIED, EDGES, HEADLINE, Claim, Evidence, Head, Job, LlmEvidence
 from agent.reporting.report import CampaignReport, build_report
 from store.claim_rows import ClaimRow, ClaimScore
 from store.queries import campaign_evidence, list_campaigns, llm_costs
@@ -64,6 +64,7 @@ def _claim(row: ClaimRow, job: JobRow, tails: int) -> Claim:
     score = row.scores.get(HEADLINE)
     # As `agent.sealed.verdict` has it.
     decides = row.scores.get(EDGES, score)
+    carried = row.scores.get(CARRIED)
     return Claim(
         unit=row.unit,
         polarity=row.polarity,
@@ -85,6 +86,9 @@ def _claim(row: ClaimRow, job: JobRow, tails: int) -> Claim:
         p=decides.p if decides else None,
         q=decides.q if decides else None,
         e=decides.e if decides else None,
+        carried=carried.value if carried else None,
+        carried_null=carried.null_mean if carried else None,
+        carried_p=carried.p if carried else None,
         complete=decides is not None and is_complete(decides),
         unparseable=score.unparseable if score else None,
         refine=row.refine_f1,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,8 +11,22 @@ from agent.reporting.evidence import Claim
 from agent.reporting.statistics import Share, share_of
 from store.records import OUTPUT_KINDS
 
+#: Level at which an interchange counts by itself.
+LEVEL = 0.05
 #: Units without effect that are listed.
 LISTED = 30
+
+
+@dataclass(frozen=True)
+class Carried:
+    """Interchanges between texts that differ in what rules say."""
+
+    share: Share
+    """Of the descriptions that could be measured: those with p at most `LEVEL` by themselves."""
+    median: float
+    """Of the way that outcomes go."""
+    chance: float | None
+    """Median of what units that differ as much do."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +44,8 @@ class OutputUse:
     inert_total: int
     untested: list[tuple[str, int]]
     """Why output halves were not tested, most frequent first."""
+    carried: Carried | None
+    """None where no interchange was measured."""
     swapped: Share
     """Claims that named tokens change, tested on another unit: supported ones of those tested. None should be."""
 
@@ -40,7 +57,8 @@ def output_use(claims: Sequence[Claim]) -> OutputUse | None:
         claims: All of a campaign, controls among them.
     """
     real = [claim for claim in claims if claim.tested and claim.control is None]
-    if not any(claim.output_kind for claim in real):
+    carried = _carried(real)
+    if carried is None and not any(claim.output_kind for claim in real):
         return None
     tried = [claim for claim in real if claim.verdict_output != "untested"]
     inert = [claim for claim in tried if claim.output_kind == "nothing" and claim.verdict_output == "supported"]
@@ -61,8 +79,20 @@ def output_use(claims: Sequence[Claim]) -> OutputUse | None:
         inert=inert[:LISTED],
         inert_total=len(inert),
         untested=sorted(reasons.items(), key=lambda one: (-one[1], one[0])),
+        carried=carried,
         swapped=_supported(swapped),
     )
+
+
+def _carried(claims: Sequence[Claim]) -> Carried | None:
+    values = [claim.carried for claim in claims if claim.carried is not None]
+    if not values:
+        return None
+    nulls = [claim.carried_null for claim in claims if claim.carried_null is not None]
+    low = sum(claim.carried_p is not None and claim.carried_p <= LEVEL for claim in claims)
+    return Carried(
+        share_of(low, len(values)), statistics.median(values), statistics.median(nulls) if nulls else None
+    )  # fmt: skip
 
 
 def _supported(claims: Sequence[Claim]) -> Share:

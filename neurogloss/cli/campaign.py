@@ -130,6 +130,14 @@ def run(
         str | None,
         typer.Option(metavar="NAME", rich_help_panel=_HOW, help="How descriptions are tested. (simulation)"),
     ] = None,
+    interchange: Annotated[
+        bool,
+        typer.Option(
+            "--interchange",
+            rich_help_panel=_HOW,
+            help="Also exchange units between texts that differ in what the rule says. (slow)",
+        ),
+    ] = False,
     scoring: Annotated[
         str | None,
         typer.Option(
@@ -243,7 +251,7 @@ def run(
         "explainer_options": values(explainer_option, "--explainer-option"), "scorer": scorer,
         "scoring": scoring, "controls": controls, "error_method": error_method, "alpha": alpha, "polarity": polarity,
         "device": device, "dtype": dtype, "workers": workers, "seed": seed, "shuffle_weights": shuffle_weights,
-        "diagnostics": diagnostics or None,
+        "diagnostics": diagnostics or None, "interchange": interchange or None,
         "llm": {
             "endpoints": llm or None, "concurrency": llm_concurrency, "price": prices(llm_price),
             "predictor": predictor, "prompts": prompts, "embeddings": embeddings,
