@@ -27,7 +27,7 @@ from explainers.types import Explanation
 #: Bits that a trial must be expected to bring for each forward pass.
 WORTH = 0.02
 #: Trials of one round: those that tell most for their cost.
-TRIALS = 6
+TRIALS = 12
 #: Rounds without a change in weights or rivals after which a contest is given up.
 IDLE = 2
 #: A weight that changes by less has not changed.

@@ -1,18 +1,41 @@
-"""The policy `pattern`: trials by which rules are told apart and mended, without a language model."""
+"""The policy `pattern`: trials by which rules are told apart and mended, without a language model.
+
+Where rivals disagree on texts, it asks which is right (`differences`). The best rule is not believed but taken apart:
+an example of each of its clauses, and of the activity that none explains, is changed token by token, until it is known
+which tokens it needs and at which distances, which others would do, where in the text it must stand, and what silences
+it (`taking_apart`). What comes of it is a rule of its own (`ruling`), a further rival.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from agent.contest.beliefs import Floats
+from agent.contest.pattern.bases import Material, rule_of
+from agent.contest.pattern.casefile import CaseFile, pursued, read
 from agent.contest.pattern.differences import disagreements
+from agent.contest.pattern.ruling import rebuilt
+from agent.contest.pattern.taking_apart import Taking
 from agent.contest.policy import Context, register, rule_predictions
 from agent.contest.types import Probe, Revision, Rival, Trial
+from explainers.types import Explanation
+
+#: F1 on refine from which on a rule is worth taking apart.
+NEARLY = 0.5
+#: Examples that are taken apart at once, and in all.
+AT_ONCE, IN_ALL = 3, 6
 
 
 @register("pattern")
 class PatternPolicy:
-    """Thinks of trials by what the rivals' rules say."""
+    """Thinks of trials by what the rivals' rules say.
+
+    Args:
+        bases: Examples that are taken apart, at most.
+    """
+
+    def __init__(self, *, bases: int = IN_ALL) -> None:
+        self.bases = bases
 
     def predictions(self, context: Context, rivals: Sequence[Rival], probes: Sequence[Probe]) -> Floats:
         """See `agent.contest.policy.Policy`."""
@@ -20,8 +43,40 @@ class PatternPolicy:
 
     def trials(self, context: Context) -> list[Trial]:
         """See `agent.contest.policy.Policy`."""
-        return disagreements(context)
+        found = disagreements(context)
+        if max((rival.fit or 0.0 for rival in context.rivals), default=0.0) < NEARLY:
+            return found
+        material, cases = Material(context), read(context.outcomes)
+        further = [trial for case in pursued(cases) for trial in Taking(material, case).next()]
+        found += further
+        if len(cases) < self.bases and not further:
+            rule = rule_of(context.best.explanation.rule)
+            known = [case.body for case in cases]
+            fresh = material.next_bases(rule, AT_ONCE) if not cases else material.unexplained(rule)
+            for body in [body for body in fresh if not any(body[-len(one) :] == one for one in known)]:
+                trial = Taking(material, CaseFile(len(cases), body)).first()
+                if trial is not None:
+                    found.append(trial)
+                    cases.append(CaseFile(len(cases), body))
+        return found
 
     def revise(self, context: Context) -> list[Revision]:
         """See `agent.contest.policy.Policy`."""
-        return []
+        last = {str(outcome.trial.aim.get("kind")) for outcome in context.contest.rounds[-1]}
+        if not last & {"members", "groups", "position", "singles", "moves", "twins", "lone"}:
+            return []
+        material, best = Material(context), context.best
+        explanation = rebuilt(read(context.outcomes), self._explainers(context), material)
+        if explanation is None or explanation.rule in {rival.explanation.rule for rival in context.contest.rivals}:
+            return []
+        reason = "examples that were taken apart say which tokens are needed, which would do, and what silences it"
+        earlier = [rival for rival in context.rivals if rival.parents]
+        if earlier:  # it knows more than the one that was made of the same examples before
+            return [Revision("refine", reason, (earlier[-1].key,), (explanation,))]
+        return [Revision("new", reason, (best.key,), (explanation,), origin="trials")]
+
+    @staticmethod
+    def _explainers(context: Context) -> Explanation:
+        """The best of the explainer's own descriptions."""
+        own = [rival for rival in context.contest.rivals if not rival.parents]
+        return max(own, key=lambda rival: (rival.fit or 0.0, rival.log_weight)).explanation
