@@ -67,7 +67,7 @@ class ContestSettings(Settings):
     """How rival descriptions are told apart by trials on the subject, before one of them is tested; see
     `agent.contest`. `contest: off` spares it."""
 
-    rounds: int = Field(default=4, ge=0, le=64)
+    rounds: int = Field(default=6, ge=0, le=64)
     """At most so many rounds of trials for each tail; 0: no contest, rivals are compared on texts alone."""
     policy: str = "auto"
     """Who thinks of trials and revises rivals: `pattern` needs no language model; `auto`: what fits the explainer."""

@@ -42,6 +42,8 @@ class Claim:
     """Of language models."""
     outputs: Mapping[str, tuple[float | None, float | None]] = field(default_factory=dict)
     """Value and p-value of each score of the output half."""
+    contest: Mapping[str, Any] = field(default_factory=dict)
+    """What is told of the contest of its rivals (`agent.contest.telling`); empty where there was none."""
 
     @property
     def key(self) -> str:
@@ -104,4 +106,5 @@ def _claim(
         seconds=job.seconds,
         forward_passes=int(details.get("cost", {}).get("forward_passes", 0)),
         tokens=job.tokens,
+        contest=details.get("contest", {}),
     )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Does the contest of rivals earn its forward passes? See `benchmarks.contest.__main__`."""
