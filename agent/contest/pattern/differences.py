@@ -6,6 +6,7 @@ import itertools
 
 import numpy as np
 
+from agent.contest.pattern.bases import Material
 from agent.contest.policy import Context
 from agent.contest.types import Probe, Rival, Trial
 from explainers.predictors import predictor_of
@@ -41,7 +42,8 @@ def disagreements(context: Context) -> list[Trial]:
 
 
 def _apart(context: Context, first: Rival, second: Rival) -> list[Probe]:
-    generator = np.random.default_rng(context.seed)
+    generator, material = np.random.default_rng(context.seed), Material(context)
+    skip = len(context.desk.bench.subject.prefix)
     probes: list[Probe] = []
     for view in (context.evidence.explore, context.evidence.refine):
         assert isinstance(view, SplitView)
@@ -51,7 +53,8 @@ def _apart(context: Context, first: Rival, second: Rival) -> list[Probe]:
         sample = view.sample(context.desk.unit)
         rows = np.flatnonzero(said[0] != said[1])
         for row in generator.permutation(rows)[: 4 * EACH].tolist():
-            probe = cut_probe(context, view, int(sample.contexts[row]), int(sample.positions[row]))
+            body = view.texts.ids(int(sample.contexts[row])).tolist()[skip : int(sample.positions[row]) + 1]
+            probe = material.written(body[-LONGEST:]) if body else None
             if probe is not None and probe not in probes and len(probes) < EACH:
                 probes.append(probe)
     return probes
@@ -63,23 +66,3 @@ def _said(context: Context, rival: Rival, view: SplitView) -> BoolArray | None:
         return None
     sample = view.sample(context.desk.unit)
     return np.asarray(predictor.predict(view.texts, sample.contexts, sample.positions) > context.evidence.threshold)
-
-
-def cut_probe(context: Context, view: SplitView, number: int, position: int) -> Probe | None:
-    """The text of a context up to a position, without what stands far before; None where it cannot be written down."""
-    subject = context.desk.bench.subject
-    ids = view.texts.ids(number).tolist()[: position + 1]
-    return written(context, ids[len(subject.prefix) :][-LONGEST:])
-
-
-def written(context: Context, body: list[int]) -> Probe | None:
-    """Tokens (without the prefix that begins every text) as a text to be read at its end.
-
-    None where the tokenizer would read the text as other tokens.
-    """
-    subject = context.desk.bench.subject
-    text = "".join(subject.pieces(body))
-    ids = subject.encode(text)
-    if ids != [*subject.prefix, *body]:
-        return None
-    return Probe(text, len(ids) - 1)

@@ -9,7 +9,7 @@ import numpy as np
 
 from agent.contest.pattern.bases import Material, rule_of
 from agent.contest.pattern.casefile import CaseFile
-from explainers.pattern.words import input_half, label
+from explainers.pattern.words import exceptions, input_half, label
 from explainers.rules.ast import MAX_CLAUSES, MAX_LITERALS, Clause, Compare, InSet, Literal, Place, Rule, State
 from explainers.rules.evaluate import matches
 from explainers.rules.features import TOKENS_BACK
@@ -214,7 +214,7 @@ def _described(rule: Rule, before: Explanation, material: Material) -> Explanati
     }  # fmt: skip
     return Explanation(
         before.explainer, label(rule, shares, threshold), input_half(rule, shares, threshold), before.output_half,
-        format_rule(rule), None, details,
+        format_rule(rule), exceptions(rule, threshold), details,
     )  # fmt: skip
 
 
