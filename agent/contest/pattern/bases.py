@@ -9,13 +9,14 @@ from functools import cached_property
 
 import numpy as np
 
+from agent.contest.beliefs import Floats
 from agent.contest.policy import Context
 from agent.contest.types import Probe
 from explainers.rules.ast import Rule
 from explainers.rules.evaluate import matches
 from explainers.rules.language import parse_rule
 from tools.index import SplitView
-from tools.types import BoolArray, FloatArray, IntArray
+from tools.types import BoolArray, IntArray
 
 #: Tokens before a position that an example may have.
 LONGEST = 48
@@ -41,7 +42,7 @@ class Material:
         return view
 
     @cached_property
-    def rows(self) -> tuple[IntArray, IntArray, FloatArray, FloatArray, IntArray]:
+    def rows(self) -> tuple[IntArray, IntArray, Floats, Floats, IntArray]:
         """Contexts, positions, magnitudes, weights and documents of the sample, [n] each."""
         sample, evidence = self.view.sample(self.context.desk.unit), self.context.evidence
         magnitude = np.maximum(evidence.sign * sample.values.astype(np.float64), 0)
@@ -68,7 +69,8 @@ class Material:
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Texts of tokens."""
-        return self.context.desk.bench.subject.pieces(ids)
+        found: list[str] = self.context.desk.bench.subject.pieces(ids)
+        return found
 
     def written(self, body: Sequence[int]) -> Probe | None:
         """Tokens (without the prefix of every text) as a text that is read at its end.
@@ -83,7 +85,7 @@ class Material:
     def body(self, row: int) -> list[int]:
         """Tokens of a row's text up to its position, without the prefix."""
         contexts, positions, *_ = self.rows
-        ids = self.view.texts.ids(int(contexts[row])).tolist()[: int(positions[row]) + 1]
+        ids: list[int] = self.view.texts.ids(int(contexts[row])).tolist()[: int(positions[row]) + 1]
         return ids[len(self.context.desk.bench.subject.prefix) :]
 
     def held(self, rule: Rule) -> IntArray:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from agent.contest.types import Outcome
 
@@ -104,14 +105,14 @@ def read(outcomes: Sequence[Outcome]) -> list[CaseFile]:
     return list(files.values())
 
 
-def _places(case: CaseFile, asked: Sequence[Sequence[object]], active: Sequence[bool]) -> None:
+def _places(case: CaseFile, asked: Sequence[Any], active: Sequence[bool]) -> None:
     silent: dict[int, list[bool]] = {}
     shifts: list[bool] = []
     for (what, *where), on in zip(asked, active, strict=True):
         if what == "whole":
             case.alive = on
         elif what == "at":
-            silent.setdefault(int(str(where[0])), []).append(not on)
+            silent.setdefault(int(where[0]), []).append(not on)
         elif what == "far":
             silent.setdefault(-1, []).append(not on)
         elif what == "shift":
@@ -119,61 +120,61 @@ def _places(case: CaseFile, asked: Sequence[Sequence[object]], active: Sequence[
     case.needed = sorted(d for d, found in silent.items() if d >= 0 and sum(found) >= NEEDED * len(found))
     case.far = bool(silent.get(-1)) and all(silent[-1])
     case.placed = bool(shifts) and not all(shifts)
-    cuts = [int(str(where[0])) for (what, *where), on in zip(asked, active, strict=True) if what == "cut" and on]
+    cuts = [int(where[0]) for (what, *where), on in zip(asked, active, strict=True) if what == "cut" and on]
     fitting = [length for length in cuts if length > max(case.needed, default=0)]
     if fitting and case.alive and not case.placed:
         case.body = case.body[-min(fitting) :]
         case.far = False
 
 
-def _members(case: CaseFile, asked: Sequence[Sequence[object]], active: Sequence[bool]) -> None:
+def _members(case: CaseFile, asked: Sequence[Any], active: Sequence[bool]) -> None:
     for (distance, token), on in zip(asked, active, strict=True):
-        kept = case.members.setdefault(int(str(distance)), {case.body[-1 - int(str(distance))]})
-        case.tried.add(int(str(token)))
+        kept = case.members.setdefault(int(distance), {case.body[-1 - int(distance)]})
+        case.tried.add(int(token))
         if on:
-            kept.add(int(str(token)))
+            kept.add(int(token))
     for distance, kept in list(case.members.items()):
         if len(kept) > IDLE * max(len(case.tried), 1):
             case.needed.remove(distance)
             del case.members[distance]
 
 
-def _groups(case: CaseFile, asked: Sequence[Sequence[object]], active: Sequence[bool]) -> None:
+def _groups(case: CaseFile, asked: Sequence[Any], active: Sequence[bool]) -> None:
     for pairs, on in zip(asked, active, strict=True):
-        group = tuple((int(d), int(t)) for d, t in pairs)  # type: ignore[attr-defined, misc]
+        group = tuple((int(d), int(t)) for d, t in pairs)
         if on:
             case.innocent |= set(group)
         else:
             case.suspects.append(group)
 
 
-def _singles(case: CaseFile, asked: Sequence[Sequence[object]], active: Sequence[bool]) -> None:
+def _singles(case: CaseFile, asked: Sequence[Any], active: Sequence[bool]) -> None:
     for (distance, token), on in zip(asked, active, strict=True):
-        pair = int(str(distance)), int(str(token))
+        pair = int(distance), int(token)
         (case.innocent if on else case.silencers).add(pair)
 
 
-def _moves(case: CaseFile, asked: Sequence[Sequence[object]], active: Sequence[bool]) -> None:
+def _moves(case: CaseFile, asked: Sequence[Any], active: Sequence[bool]) -> None:
     for (distance, other), on in zip(asked, active, strict=True):
-        reach = case.reach.setdefault(int(str(distance)), {int(str(distance))})
+        reach = case.reach.setdefault(int(distance), {int(distance)})
         if on:
-            reach.add(int(str(other)))
+            reach.add(int(other))
 
 
-def _twins(case: CaseFile, asked: Sequence[Sequence[object]], active: Sequence[bool]) -> None:
-    found = {int(str(token)) for (token,), on in zip(asked, active, strict=True) if on}
+def _twins(case: CaseFile, asked: Sequence[Any], active: Sequence[bool]) -> None:
+    found = {int(token) for (token,), on in zip(asked, active, strict=True) if on}
     case.twins = found | {case.body[-1]}
 
 
-def _lone(case: CaseFile, asked: Sequence[Sequence[object]], active: Sequence[bool]) -> None:
+def _lone(case: CaseFile, asked: Sequence[Any], active: Sequence[bool]) -> None:
     for (distance, token), on in zip(asked, active, strict=True):
-        lone = case.lone.setdefault(int(str(distance)), set())
+        lone = case.lone.setdefault(int(distance), set())
         if on:
-            lone.add(int(str(token)))
+            lone.add(int(token))
 
 
-def _position(case: CaseFile, asked: Sequence[Sequence[object]], active: Sequence[bool]) -> None:
-    case.positions |= {int(str(at)): on for (at,), on in zip(asked, active, strict=True)}
+def _position(case: CaseFile, asked: Sequence[Any], active: Sequence[bool]) -> None:
+    case.positions |= {int(at): on for (at,), on in zip(asked, active, strict=True)}
 
 
 _READERS = {

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from agent.contest.beliefs import Floats
 from agent.contest.pattern.bases import Material, rule_of
 from agent.contest.pattern.casefile import CaseFile
 from explainers.pattern.words import exceptions, input_half, label
@@ -15,6 +16,7 @@ from explainers.rules.evaluate import matches
 from explainers.rules.features import TOKENS_BACK
 from explainers.rules.language import format_rule
 from explainers.types import Explanation
+from tools.types import BoolArray
 
 #: Sets that have so much in common (Jaccard) are one.
 ALIKE = 0.6
@@ -182,7 +184,7 @@ def _overlap(one: InSet, other: InSet) -> float:
     return len(first & second) / max(len(first | second), 1)
 
 
-def _kept(old: Rule, covered: np.ndarray[tuple[int], np.dtype[np.bool_]], material: Material) -> list[Clause]:
+def _kept(old: Rule, covered: BoolArray, material: Material) -> list[Clause]:
     """Clauses of the rule before that explain activity beyond what is covered, and its weaker ones."""
     contexts, positions, _, weights, _ = material.rows
     threshold = material.context.evidence.threshold
@@ -218,11 +220,7 @@ def _described(rule: Rule, before: Explanation, material: Material) -> Explanati
     )  # fmt: skip
 
 
-def _mean(
-    magnitude: np.ndarray[tuple[int], np.dtype[np.float64]],
-    weights: np.ndarray[tuple[int], np.dtype[np.float64]],
-    rows: np.ndarray[tuple[int], np.dtype[np.bool_]],
-) -> float:
+def _mean(magnitude: Floats, weights: Floats, rows: BoolArray) -> float:
     total = float(weights[rows].sum())
     return float((weights[rows] * magnitude[rows]).sum()) / total if total > 0 else 0.0
 

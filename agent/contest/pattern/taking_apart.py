@@ -186,11 +186,11 @@ class Taking:
             return None
         for distance in case.needed:
             other = next(d for d in case.needed if d != distance)
-            [broken] = self._draw(1, without=case.members[other]) or [None]
-            if broken is None:
+            broken = self._draw(1, without=case.members[other])
+            if not broken:
                 continue
             asked += [
-                ([distance, token], self._put(case.body, {distance: token, other: broken}))
+                ([distance, token], self._put(case.body, {distance: token, other: broken[0]}))
                 for token in sorted(case.members[distance])
             ]
         return self._trial("lone", f"Which tokens of {self._shown} need no other?", asked)

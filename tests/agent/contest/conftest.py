@@ -16,7 +16,7 @@ from agent.investigation import build_graph, investigate
 from agent.state import State
 from explainers.types import Evidence, Explanation, Recorder
 from tools.corpora import load_corpus
-from tools.index import IndexSettings, build_index
+from tools.index import IndexSettings, SplitView, build_index
 from tools.planted import UnitTruth, build, load_truth, planted_spec
 from tools.subject import Subject, load_subject
 from tools.types import Split, UnitId
@@ -59,10 +59,11 @@ class Arena:
         if rules is not None:
             bench = replace(bench, explainer=ByHand(rules))
         keeper = bench.index.keeper(lambda opening: None)
-        return Desk(
-            bench, UnitId.parse(unit), lambda claim, polarity: keeper.open(Split.SCORE, claim=claim, polarity=polarity,
-                                                                           by="simulation"), lambda: False,
-        )  # fmt: skip
+
+        def open_sealed(claim: str, polarity: str, predictions: str | None = None) -> SplitView:
+            return keeper.open(Split.SCORE, claim=claim, polarity=polarity, by="simulation")
+
+        return Desk(bench, UnitId.parse(unit), open_sealed, lambda: False)
 
     def investigate(self, unit: str, rules: Sequence[str] | None = None, **contest: Any) -> State:
         """The state at the end."""
@@ -73,7 +74,7 @@ class Arena:
 def arena(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
     spec = load_spec(None, {
         "subject": NAME, "corpus": f"{NAME},docs=1500", "units": list(UNITS), "device": "cpu", "resamples": 60,
-        "null_units": 4, "controls": 0.0, "output": "off",
+        "null_units": 4, "controls": 0.0, "output": "off", "predictions": "off",
     })  # fmt: skip
     subject: Subject = load_subject(NAME, device="cpu")
     units = [UnitId.parse(unit) for unit in UNITS]
