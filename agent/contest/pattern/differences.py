@@ -42,8 +42,7 @@ def disagreements(context: Context) -> list[Trial]:
 
 
 def _apart(context: Context, first: Rival, second: Rival) -> list[Probe]:
-    generator, material = np.random.default_rng(context.seed), Material(context)
-    skip = len(context.desk.bench.subject.prefix)
+    generator = np.random.default_rng(context.seed)
     probes: list[Probe] = []
     for view in (context.evidence.explore, context.evidence.refine):
         assert isinstance(view, SplitView)
@@ -53,8 +52,7 @@ def _apart(context: Context, first: Rival, second: Rival) -> list[Probe]:
         sample = view.sample(context.desk.unit)
         rows = np.flatnonzero(said[0] != said[1])
         for row in generator.permutation(rows)[: 4 * EACH].tolist():
-            body = view.texts.ids(int(sample.contexts[row])).tolist()[skip : int(sample.positions[row]) + 1]
-            probe = material.written(body[-LONGEST:]) if body else None
+            probe = cut_probe(context, view, int(sample.contexts[row]), int(sample.positions[row]))
             if probe is not None and probe not in probes and len(probes) < EACH:
                 probes.append(probe)
     return probes
@@ -66,3 +64,10 @@ def _said(context: Context, rival: Rival, view: SplitView) -> BoolArray | None:
         return None
     sample = view.sample(context.desk.unit)
     return np.asarray(predictor.predict(view.texts, sample.contexts, sample.positions) > context.evidence.threshold)
+
+
+def cut_probe(context: Context, view: SplitView, number: int, position: int) -> Probe | None:
+    """The text of a context up to a position, without what stands far before; None where it cannot be written down."""
+    skip = len(context.desk.bench.subject.prefix)
+    body = view.texts.ids(number).tolist()[skip : position + 1]
+    return Material(context).written(body[-LONGEST:]) if body else None
