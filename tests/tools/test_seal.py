@@ -142,6 +142,20 @@ def test_attack_finds_what_a_sealed_view_hands_out(index: ActivationIndex, judge
         assert f"score.{method}(" in found, method
 
 
+def test_some_sealed_activations_among_many_other_numbers_are_found(judge: Judge) -> None:
+    """What may coincide by chance in a large array is far less than what a leak would put there."""
+    generator = np.random.default_rng(0)
+    scale = float(np.std(list(judge.values)))
+    noise = generator.normal(0, scale, 10_000).astype(np.float32)
+    assert list(judge.finds(noise)) == []
+    leaked = noise.copy()
+    leaked[generator.choice(10_000, 5, replace=False)] = generator.choice(sorted(judge.values), 5, replace=False)
+    assert "sealed activations" in " ".join(judge.finds(leaked))
+    small = noise[:100].copy()
+    small[7] = sorted(judge.values)[3]
+    assert "sealed activations" in " ".join(judge.finds(small))
+
+
 def test_contexts_and_documents_beyond_the_split_are_refused(index: ActivationIndex, judge: Judge) -> None:
     texts = index.view(Split.EXPLORE).texts
     calls = (texts.ids, texts.pieces, texts.length, texts.document, texts.split_of, lambda c: texts.padded([0, c]))
