@@ -276,13 +276,15 @@ def test_investigations_read_no_sealed_activations_before_they_open_the_seal(
 ) -> None:
     """Threshold, triage, duplicates, rivals and marks: all are there before the first read of a sealed file."""
     order: list[str] = []
-    real_of, real_open = PanelLayout.of, SealKeeper.open
+    real_open = SealKeeper.open
     steps = ("triage", "propose", "choose", "write", "score")
     real_enter = Desk.enter
 
-    def of(texts: Any, panel: np.ndarray[Any, Any], which: int) -> PanelLayout:
-        order.append(f"view {tuple(Split)[which]}")
-        return real_of(texts, panel, which)
+    class Layout(PanelLayout):
+        @classmethod
+        def of(cls, texts: Any, panel: np.ndarray[Any, Any], which: int) -> PanelLayout:
+            order.append(f"view {tuple(Split)[which]}")
+            return PanelLayout.of(texts, panel, which)
 
     def opened(self: SealKeeper, split: Split, **names: Any) -> Any:
         order.append("opening")
@@ -292,7 +294,8 @@ def test_investigations_read_no_sealed_activations_before_they_open_the_seal(
         order.append(stage)
         return real_enter(self, stage)
 
-    monkeypatch.setattr(PanelLayout, "of", of)
+    # Of those who read an index; whoever builds it, if no other test has, knows all splits.
+    monkeypatch.setattr("tools.index.reader.PanelLayout", Layout)
     monkeypatch.setattr(SealKeeper, "open", opened)
     monkeypatch.setattr(Desk, "enter", enter)
     run(units=["mlp:1:0"], workers=1)
