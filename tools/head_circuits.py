@@ -28,7 +28,7 @@ from torch import Tensor
 from tools import units
 from tools.embeddings import Streams, position_streams, token_streams
 from tools.errors import UnitError
-from tools.head_weights import attention_input, head_weights
+from tools.head_weights import ROTARY, attention_input, head_weights, rotation
 from tools.kinds.neuron import behind_norm
 from tools.normalisation import Unembedding
 from tools.subject import Subject
@@ -87,12 +87,17 @@ class HeadCircuit:
     """By learned positions alone, on the mean embedding, most attended first. None where embeddings hold none."""
     left_out: tuple[str, ...]
     """What acts on the head's scores and is not in QK."""
+    offset: int
+    """How far behind its key the query of `attended` and `matching` stands; other than 0 with rotary embeddings only.
+    """
 
     def to_json(self) -> dict[str, Any]:
         return {**asdict(self), "unit": str(self.unit)}
 
 
-def head_circuit(subject: Subject, unit: UnitId, k: int = 10, streams: Streams = "alone") -> HeadCircuit:
+def head_circuit(
+    subject: Subject, unit: UnitId, k: int = 10, streams: Streams = "alone", *, offset: int = 0
+) -> HeadCircuit:
     """The circuits of one head.
 
     Args:
@@ -100,9 +105,11 @@ def head_circuit(subject: Subject, unit: UnitId, k: int = 10, streams: Streams =
         unit: A head.
         k: How many token pairs of each kind.
         streams: What stands for a token.
+        offset: How many positions a query stands behind its key, in models with rotary embeddings: QK is then the
+            preference at that distance.
 
     Raises:
-        UnitError: Not a head of this subject, or its weights cannot be read.
+        UnitError: Not a head of this subject, its weights cannot be read, or it turns no queries by an offset.
     """
     units.check_unit(subject, unit)
     if unit.kind != "head":
@@ -120,13 +127,17 @@ def head_circuit(subject: Subject, unit: UnitId, k: int = 10, streams: Streams =
         out = out - out.mean(-1, keepdim=True)
         raised, lowered = (_pairs(subject, sign * values, out, k, sign) for sign in (1.0, -1.0))
         own = _own_share(values, out)
-    queries = weights.scale * queries
+    queries, left_out = weights.scale * queries, weights.left_out
+    if offset:
+        queries = queries @ rotation(subject, layer, offset)
+        left_out = tuple(one for one in left_out if one != ROTARY)
     return HeadCircuit(
         unit, streams, raised, lowered, copying, own,
         attended=_pairs(subject, queries, (keys - keys.mean(0)).T, k, 1.0),
         matching=eigenvalue_ratio(queries, keys.T),
         offsets=_offsets(subject, unit, tokens, k),
-        left_out=weights.left_out,
+        left_out=left_out,
+        offset=offset,
     )  # fmt: skip
 
 

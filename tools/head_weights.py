@@ -36,6 +36,8 @@ _ROWS = 1024
 #: Positions of the run from which the scale and what acts beside the scores are read.
 _POSITIONS = 6
 _TOLERANCE = 2e-3
+#: What is left out of the scores of models that turn queries and keys; see `rotation`.
+ROTARY = "rotary position embedding: the preference is that of two tokens at the same position"
 #: Layers of a subject whose weights are kept at hand.
 _KEPT = 8
 _KNOWN: weakref.WeakKeyDictionary[Subject, dict[int, HeadWeights]] = weakref.WeakKeyDictionary()
@@ -87,6 +89,46 @@ def attention_input(subject: Subject, layer: int, stream: Tensor) -> Tensor:
     with torch.inference_mode():
         normed: Tensor = subject.sites.module(layer, path)(stream.to(subject.dtype))
     return normed.float()
+
+
+def rotation(subject: Subject, layer: int, offset: int) -> Tensor:
+    """R, by which rotary embeddings turn queries that stand so many positions behind their keys (Su et al. 2021, arXiv
+    2104.09864, eq. 16): the score of a query q and a key k, both as `HeadWeights` makes them, is then scale (q R) . k.
+
+    It is found by evaluation, too: R takes a layer's queries at position 0 to those at position `offset`.
+
+    Returns:
+        float32 [d_head, d_head].
+
+    Raises:
+        UnitError: The offset is beyond the subject's context, the layer turns no queries, or does so in another way.
+    """
+    if not 0 <= offset < subject.context - 1:
+        raise UnitError(f"There is no offset {offset}: texts of '{subject.name}' have {subject.context} tokens.")
+    if ROTARY not in head_weights(subject, layer).left_out:
+        raise UnitError(
+            f"Layer {layer} of '{subject.name}' turns no queries by position (it has no rotary embedding): by q . k, "
+            "tokens prefer each other alike at every offset. Leave the offset out."
+        )
+    plan = subject.sites.plans[layer]
+    n = 1 + 2 * plan.d_head // plan.n_heads
+    with subject.lock, torch.no_grad(), quiet():
+        attention = _Attention(subject, layer)
+        generator = torch.Generator(subject.device).manual_seed(0)
+        inputs = torch.randn(n, 1, plan.d_model, generator=generator, device=subject.device)
+        # One position further, too: there the same offset must make the same score.
+        seen = attention(inputs.expand(-1, offset + 2, -1).contiguous())
+        first, turned = (seen.q[:, :, place].flatten(0, 1).double() for place in (0, offset))
+        found = torch.linalg.lstsq(first, turned).solution
+        later = torch.einsum("bhd,bhd->bh", seen.q[:, :, offset + 1], seen.k[:, :, 1])
+    expected = torch.einsum("bhd,bhd->bh", seen.q[:, :, offset], seen.k[:, :, 0])
+    errors = [float((a - b).abs().max() / b.abs().max()) for a, b in ((first @ found, turned), (later, expected))]
+    if max(errors) > _TOLERANCE:
+        raise UnitError(
+            f"How layer {layer} of '{subject.name}' turns queries depends on more than how far back they look."
+        )
+    R: Tensor = found.float()
+    return R
 
 
 def _read(subject: Subject, layer: int) -> HeadWeights:
@@ -207,7 +249,7 @@ class _Attention:
         left_out = []
         same = self(hidden[:, :1].expand(shape).contiguous())
         if not torch.allclose(same.q[:, :, 0], same.q[:, :, -1], rtol=1e-3, atol=1e-4 * float(same.q.abs().max())):
-            left_out.append("rotary position embedding: the preference is that of two tokens at the same position")
+            left_out.append(ROTARY)
         if error > 0.01:
             left_out.append("a bias of the scores that depends on position")
         elif abs(_slope(self(hidden * (40.0 / max(abs(scale) * typical, 1e-12)) ** 0.5))[0] / scale - 1) > 0.01:

@@ -39,6 +39,10 @@ class HeadCircuitArguments(Arguments):
 
     unit: Unit
     streams: Streams = "alone"
+    offset: int = Field(
+        default=0, ge=0, le=1_000_000, description="How far behind its key a query stands, for models with rotary "
+        "position embeddings.",
+    )  # fmt: skip
     k: TopK = 10
 
 
@@ -104,10 +108,10 @@ def head_patterns(workbench: Workbench, arguments: HeadPatternsArguments) -> Fin
 def head_circuit_tool(workbench: Workbench, arguments: HeadCircuitArguments) -> Finding:
     """Reads off a head's weights which tokens attend to which (QK), what attending to a token makes more and less
     likely (OV), whether it copies what it attends to (1) or works against it (-1), and whether tokens attend to
-    themselves (matching). Rotary position embeddings are left out of QK, which says so.
+    themselves (matching). With rotary position embeddings QK is for tokens at one position, or at an offset.
     """
     unit = UnitId.parse(arguments.unit)
-    found = head_circuit(workbench.subject, unit, arguments.k, arguments.streams)
+    found = head_circuit(workbench.subject, unit, arguments.k, arguments.streams, offset=arguments.offset)
     return Finding(circuit_summary(found), _rows(found))
 
 
@@ -137,6 +141,7 @@ def _rows(found: HeadCircuit) -> dict[str, object]:
         "raised": pairs(found.raised, ("attended", "raised")),
         "lowered": pairs(found.lowered, ("attended", "lowered")),
         "attended": pairs(found.attended, ("query", "key")),
+        "offset": found.offset,
         "offsets": None if found.offsets is None else [[o.offset, short(o.mass)] for o in found.offsets],
         "left_out": list(found.left_out),
     }

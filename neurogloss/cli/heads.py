@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from neurogloss.cli.model import ModelCall, Plot, Texts, TextsFile, model_verb, picture, texts_of
+from neurogloss.cli.model import ModelCall, Plot, Texts, TextsFile, model_verb, only, picture, texts_of
 from neurogloss.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,6 +42,10 @@ def heads(
         typer.Option("--streams", help="What stands for a token in circuits: its stream at the layer, or its "
                      "embedding."),
     ] = "alone",
+    offset: Annotated[
+        int, typer.Option("--offset", min=0, metavar="N", help="Of one head with rotary embeddings: QK for a key so "
+                          "many tokens back.")
+    ] = 0,
     k: Annotated[int, typer.Option("-k", min=1, max=100, help="Token pairs and edges to list.")] = 8,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the random tokens, where no text is given.")] = 0,
     knock_out: Annotated[
@@ -112,10 +116,11 @@ def heads(
         texts=given or None, layers=list(dict.fromkeys(int(one.where) for one in chosen)), seed=seed
     )
     if len(chosen) == 1:
-        call.emit(*_one(subject, chosen[0], arguments, streams, k))
+        call.emit(*_one(subject, chosen[0], arguments, (streams, offset), k))
         if file is not None:
             save_heatmaps(file, _pattern_map(subject, chosen[0], arguments))
         return
+    only("one head", offset=offset)
     rows = _many(subject, chosen, arguments, streams)
     listed = [
         {**profile.__dict__, "unit": str(profile.unit), "copying": c.copying, "own": c.own, "matching": c.matching}
@@ -175,7 +180,9 @@ def _change(call: ModelCall, unit: str | None, texts: list[str], file: Path | No
     call.emit({"subject": subject.name, "fingerprint": subject.fingerprint, **about.to_json()}, *page)
 
 
-def _one(subject: Subject, unit: UnitId, arguments: HeadPatternsArguments, streams: Streams, k: int) -> tuple[Any, ...]:
+def _one(
+    subject: Subject, unit: UnitId, arguments: HeadPatternsArguments, how: tuple[Streams, int], k: int
+) -> tuple[Any, ...]:  # fmt: skip
     """One head's result, and its page."""
     from agent.toolbox.heads import head_profiles, pattern_contexts
     from neurogloss.render.heads import head_page
@@ -184,7 +191,7 @@ def _one(subject: Subject, unit: UnitId, arguments: HeadPatternsArguments, strea
 
     profile = next(p for p in head_profiles(subject, arguments) if p.unit == unit)
     edges = top_edges(subject, unit, pattern_contexts(subject, arguments), k)
-    circuit = head_circuit(subject, unit, k, streams)
+    circuit = head_circuit(subject, unit, k, how[0], offset=how[1])
     value = {
         "unit": str(unit), "subject": subject.name, "fingerprint": subject.fingerprint,
         "pattern": {**profile.__dict__, "unit": str(unit)}, "edges": edges, "circuit": circuit.to_json(),

@@ -112,12 +112,17 @@ def head_page(
              f"{number(profile.entropy)} nats", "dim"),
         Text(), Text("Strongest edges", "bold"), strongest, Text(),
         Text("Circuits, by weights", "bold"), figures, Text(),
-        Text("QK: which token attends to which", "bold"), _pairs(circuit.attended, "query", "key"),
+        Text(f"QK: which token attends to which{_back(circuit.offset)}", "bold"),
+        _pairs(circuit.attended, "query", "key"),
     ]  # fmt: skip
     for title, pairs in (("OV: attending to a token raises", circuit.raised), ("OV: and lowers", circuit.lowered)):
         if pairs is not None:
             page += [Text(), Text(title, "bold"), _pairs(pairs, "attended to", "token")]
     return page
+
+
+def _back(offset: int) -> str:
+    return f", {offset} back" if offset else ""
 
 
 def _offsets(circuit: HeadCircuit) -> str | None:

@@ -9,12 +9,15 @@ import torch
 import transformers as hf
 from torch import Tensor
 
+from tests.tools.architectures import make_case
 from tools.embeddings import Streams
 from tools.errors import UnitError
 from tools.head_circuits import eigenvalue_ratio, head_circuit, layer_copying, top_entries
+from tools.head_weights import attention_input, head_weights, rotation
+from tools.interventions import run
 from tools.planted.words import pieces
 from tools.subject import Subject, load_subject
-from tools.types import UnitId
+from tools.types import Site, UnitId
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +133,37 @@ def test_rotary_models_have_no_positions_in_their_embeddings(tiny_llama_folder: 
     assert found.offsets is None
     assert any("rotary" in text for text in found.left_out)
     assert found.to_json()["unit"] == "head:1:3"
+
+
+@pytest.mark.parametrize("name", ["llama", "gpt-neox-parallel", "gemma2"])
+def test_at_an_offset_scores_are_those_of_turned_queries_and_keys(name: str, tiny_gpt2_folder: Path) -> None:
+    """Queries and keys of a run, behind the rotary embedding, against the weights turned by the offset alone."""
+    subject = make_case(name, tiny_gpt2_folder).subject
+    layer, ids = 1, torch.tensor([[5, 17, 40, 5, 99, 17, 8]])
+    q, k, x = Site(layer, "head_q"), Site(layer, "head_k"), Site(layer, "resid_pre")
+    found = run(subject, ids, read=[q, k, x], logits=False)
+    weights, given = head_weights(subject, layer), attention_input(subject, layer, found[x][0])
+    for query, key in ((6, 4), (5, 0), (3, 3)):
+        turned = torch.einsum("d,hde->he", given[query], weights.W_Q) + weights.b_Q
+        if query > key:
+            turned = turned @ rotation(subject, layer, query - key)
+        keys = torch.einsum("d,hde->he", given[key], weights.W_K) + weights.b_K
+        expected = (found[q][0, query] * found[k][0, key]).sum(-1)
+        torch.testing.assert_close((turned * keys).sum(-1), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_preferences_at_an_offset_are_told_with_it(tiny_llama_folder: Path, gpt2: Subject) -> None:
+    subject, unit = load_subject(str(tiny_llama_folder), device="cpu"), UnitId.parse("head:1:3")
+    near, far = head_circuit(subject, unit), head_circuit(subject, unit, offset=9)
+    assert (near.offset, far.offset) == (0, 9)
+    assert any("rotary" in text for text in near.left_out)
+    assert not any("rotary" in text for text in far.left_out)
+    assert near.raised == far.raised
+    assert [pair.score for pair in near.attended] != [pair.score for pair in far.attended]
+    with pytest.raises(UnitError, match="no offset 63"):
+        head_circuit(subject, unit, offset=63)
+    with pytest.raises(UnitError, match="turns no queries"):
+        head_circuit(gpt2, UnitId("head:1", 2), offset=2)
 
 
 def test_encoders_have_a_qk_circuit_only(tiny_gpt2_folder: Path) -> None:
