@@ -6,9 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from langgraph.checkpoint.memory import InMemorySaver
 
+from agent.budget import StoppedError
 from agent.contest.policy import Context, rule_predictions
 from agent.contest.types import Contest, Probe, Revision, Rival, Trial
+from agent.desk import Desk
+from agent.investigation import build_graph, investigate
 from agent.results import result_of
 from agent.state import State
 from explainers.types import Explanation
@@ -163,3 +167,57 @@ def test_a_contest_ends_with_its_budget(arena: Any, policy: Offer, limit: dict[s
     assert contest.stopped is not None
     assert contest.stopped.startswith(said)
     assert contest.passes == 1
+
+
+def test_a_contest_that_is_cut_off_anywhere_goes_on_and_asks_nothing_twice(arena: Any, policy: Offer) -> None:
+    rounds = [[asks("Anna took 3 ;", "the dog ."), asks("a cow .")], [asks("she saw 7 :", "he sold 20 :")]]
+    policy("test", lambda: Asking(rounds))
+    undisturbed = _kept(arena.investigate(UNIT, [NARROW, TRUE], policy="test"))
+    asked = len([row for row in undisturbed["rows"] if row["kind"] == "probe"])
+    assert asked == 3
+    for steps in range(4, 16):  # from the experiments to beyond the second round
+        graph, used = build_graph(InMemorySaver()), []
+        first = arena.desk(UNIT, [NARROW, TRUE], policy="test")
+        left = iter([False] * steps)
+        first.stopping = lambda left=left: next(left, True)
+        with pytest.raises(StoppedError):
+            investigate(graph, counting(first, used), "t")
+        again = arena.desk(UNIT, [NARROW, TRUE], policy="test")
+        state = investigate(graph, counting(again, used), "t")
+        assert _kept(state) == undisturbed
+        assert len(used) == asked
+
+
+def test_a_round_that_breaks_in_the_middle_of_its_trials_is_done_again_and_written_once(
+    arena: Any, policy: Offer
+) -> None:
+    rounds = [[asks("Anna took 3 ;", "the dog ."), asks("she saw 7 :", "he sold 20 :")]]
+    policy("test", lambda: Asking(rounds))
+    undisturbed = _kept(arena.investigate(UNIT, [NARROW, TRUE], policy="test"))
+    graph, used = build_graph(InMemorySaver()), []
+    with pytest.raises(RuntimeError, match="cut off"):
+        investigate(graph, counting(arena.desk(UNIT, [NARROW, TRUE], policy="test"), used, breaks_at=2), "t")
+    state = investigate(graph, counting(arena.desk(UNIT, [NARROW, TRUE], policy="test"), used), "t")
+    assert len(used) == 4
+    assert _kept(state) == undisturbed
+
+
+def counting(desk: Desk, used: list[str], breaks_at: int | None = None) -> Desk:
+    """The desk, whose uses of tools are counted; it breaks at one of them."""
+    use = desk.use
+
+    def counted(tool: str, arguments: Any) -> Any:
+        used.append(tool)
+        if len(used) == breaks_at:
+            raise RuntimeError("cut off")
+        return use(tool, arguments)
+
+    desk.use = counted  # type: ignore[method-assign]
+    return desk
+
+
+def _kept(state: State) -> dict[str, Any]:
+    """What does not depend on the clock."""
+    rows = [{**row, "seconds": 0.0} for row in state["experiments"]]
+    return {"contest": state["contest"], "rows": rows, "chosen": state["chosen"], "claims": state["claims"],
+            "tool_calls": state["cost"]["tool_calls"]}  # fmt: skip
