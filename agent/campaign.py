@@ -25,6 +25,7 @@ from agent.budget import Exceeded
 from agent.cast import Cast, Twin, load_twin, twin_units
 from agent.checkpoints import checkpoint_file, open_checkpoints, sweep
 from agent.closing import close, summarise
+from agent.contest.nodes import check_contest
 from agent.controls import Control, direction_of, plan_controls, queue, twin_seed
 from agent.guise import ShownSubject
 from agent.llm import check_plan, make_explainer, open_kit
@@ -260,6 +261,7 @@ def _resolve(spec: CampaignSpec, told: Observer) -> _Resolved:
     units = tuple(sample_units(named, spec.sample, spec.seed))
     # Unknown ones are told before anything is spent.
     check_plan(spec)
+    check_contest(spec)
     SCORERS.get(spec.scorer)
     told.phase("corpus")
     corpus = load_corpus(spec.corpus, limit=spec.corpus_limit, seed=spec.seed)

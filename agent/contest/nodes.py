@@ -16,10 +16,21 @@ from agent.contest.types import Contest
 from agent.desk import Desk
 from agent.ledger import Ledger
 from agent.plain import plain
+from agent.spec import CampaignSpec
 from agent.state import Json, State
 from agent.steps import explanations_of, tails_of
 from agent.triage import Tail
 from explainers.predictors import MakesPredictors
+
+
+def check_contest(spec: CampaignSpec) -> None:
+    """Tells of an unknown policy, or of options that it does not take, before anything is spent.
+
+    Raises:
+        PolicyError: There is no such policy.
+    """
+    if spec.contest.rounds and spec.contest.policy != "auto":
+        policies.get(spec.contest.policy, **spec.contest.options)
 
 
 def held(desk: Desk) -> bool:

@@ -138,7 +138,7 @@ def get(name: str, **options: Any) -> Policy:
         PolicyError: There is no policy of that name, or it does not take these options.
     """
     if name not in names():
-        raise PolicyError(f"There is no policy '{name}' for the contest. There are: {', '.join(_policies)}.")
+        raise PolicyError(f"There is no policy '{name}' for the contest. There are: {', '.join(names())}.")
     try:
         return _policies[name](**options)
     except TypeError as error:

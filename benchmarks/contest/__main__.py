@@ -92,7 +92,8 @@ def main(argv: list[str] | None = None) -> int:
 def compare(seed: int, spec: Any, home: Path, sample: int, fresh_tokens: int) -> list[Pair]:
     """Both campaigns on one subject."""
     trial = Trial(spec, home, per_family=sample, fresh_tokens=fresh_tokens)
-    base = {"controls": 0.0, "output": "off", "workers": 1}
+    # What is not compared here is spared: output halves, predictions, most resamples of the sealed score.
+    base = {"controls": 0.0, "output": "off", "predictions": "off", "resamples": 200, "null_units": 8, "workers": 1}
     trial.settings = {**base, "name": f"agent on {spec.text}"}
     agent, claims, *_ = trial.run("pattern once")
     passes = home / "passes.json"

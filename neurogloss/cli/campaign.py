@@ -138,6 +138,14 @@ def run(
             help="Also exchange units between texts that differ in what the rule says. (slow)",
         ),
     ] = False,
+    contest: Annotated[
+        str | None,
+        typer.Option(
+            metavar="auto|pattern|llm|off",
+            rich_help_panel=_HOW,
+            help="Who thinks of trials that tell rival descriptions apart. (auto: what fits the explainer)",
+        ),
+    ] = None,
     scoring: Annotated[
         str | None,
         typer.Option(
@@ -249,6 +257,7 @@ def run(
         "dictionaries": dict(pairs(dictionary, "--dictionary")) or None, "corpus": corpus,
         "corpus_limit": corpus_limit, "max_tokens": max_tokens, "explainer": explainer,
         "explainer_options": values(explainer_option, "--explainer-option"), "scorer": scorer,
+        "contest": "off" if contest == "off" else {"policy": contest},
         "scoring": scoring, "controls": controls, "error_method": error_method, "alpha": alpha, "polarity": polarity,
         "device": device, "dtype": dtype, "workers": workers, "seed": seed, "shuffle_weights": shuffle_weights,
         "diagnostics": diagnostics or None, "interchange": interchange or None,

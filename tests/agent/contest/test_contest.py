@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
+from agent import load_spec
 from agent.budget import StoppedError
-from agent.contest.policy import Context, rule_predictions
+from agent.contest.nodes import check_contest
+from agent.contest.policy import Context, PolicyError, rule_predictions
 from agent.contest.types import Contest, Probe, Revision, Rival, Trial
 from agent.desk import Desk
 from agent.investigation import build_graph, investigate
@@ -200,6 +202,14 @@ def test_a_round_that_breaks_in_the_middle_of_its_trials_is_done_again_and_writt
     state = investigate(graph, counting(arena.desk(UNIT, [NARROW, TRUE], policy="test"), used), "t")
     assert len(used) == 4
     assert _kept(state) == undisturbed
+
+
+def test_an_unknown_policy_is_told_before_anything_is_spent() -> None:
+    given = {"subject": "planted", "corpus": "planted:", "units": "mlp:0:*", "contest": {"policy": "nobody"}}
+    with pytest.raises(PolicyError, match=r"no policy 'nobody'.*llm.*pattern"):
+        check_contest(load_spec(None, given))
+    check_contest(load_spec(None, {**given, "contest": "off"}))
+    check_contest(load_spec(None, {**given, "contest": {"policy": "pattern", "options": {"bases": 2}}}))
 
 
 def counting(desk: Desk, used: list[str], breaks_at: int | None = None) -> Desk:
