@@ -34,7 +34,9 @@ def trial_row(
         **row["arguments"],
         "contest": {
             "round": number, "question": trial.question, "information": trial.information, "surprise": trial.surprise,
-            "passes": trial.passes, "aim": trial.aim,
+            "passes": trial.passes,
+            # What the policy asked of each probe is in the state, and follows from the texts.
+            "aim": {name: value for name, value in trial.aim.items() if not isinstance(value, list | dict)},
         },
     }  # fmt: skip
     if outcome.error is None and trial.probes:

@@ -24,6 +24,8 @@ from explainers.types import Explanation
 NEARLY = 0.5
 #: Examples that are taken apart at once, and in all.
 AT_ONCE, IN_ALL = 3, 6
+#: A unit whose rule by trials fits refine worse by so much F1 is not of a kind that can be taken apart.
+HOPELESS = 0.2
 
 
 @register("pattern")
@@ -44,7 +46,9 @@ class PatternPolicy:
     def trials(self, context: Context) -> list[Trial]:
         """See `agent.contest.policy.Policy`."""
         found = disagreements(context)
-        if max((rival.fit or 0.0 for rival in context.rivals), default=0.0) < NEARLY:
+        own = [rival.fit or 0.0 for rival in context.contest.rivals if not rival.parents]
+        by_trials = [rival.fit or 0.0 for rival in context.contest.rivals if rival.parents]
+        if max(own) < NEARLY or (by_trials and max(by_trials) < max(own) - HOPELESS):
             return found
         material, cases = Material(context), read(context.outcomes)
         further = [trial for case in pursued(cases) for trial in Taking(material, case).next()]
