@@ -66,6 +66,13 @@ class Seen:
     """Whether an answer arrived in full."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
+    cached_tokens: int = 0
+
+    def dollars(self, prompt: float, completion: float, cached: float | None = None) -> float:
+        """The price of this one; see `Bill.dollars`."""
+        return Bill(1, self.prompt_tokens, self.completion_tokens, self.cached_tokens).dollars(
+            prompt, completion, cached
+        )
 
 
 class ProgrammableServer:
@@ -259,7 +266,7 @@ class ProgrammableServer:
         self._done(
             replace(
                 seen, status=200, delivered=True, prompt_tokens=answer.prompt_tokens,
-                completion_tokens=answer.completion_tokens,
+                completion_tokens=answer.completion_tokens, cached_tokens=answer.cached_tokens,
             )
         )  # fmt: skip
         if self.dies_after is not None and self.billed.answers >= self.dies_after and self._server is not None:
