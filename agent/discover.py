@@ -3,8 +3,9 @@
     two sets of texts -> candidates, false discoveries controlled -> confirmed on texts that did not choose them
                       -> taken away on positive and on negative texts -> (investigated as a campaign)
 
-The sets are given, or made from a plain sentence: the corpus is searched for texts that are like it and for texts that
-are not. Candidates are units whose largest activation on a text tells the two apart (after the class-separability of
+The sets are given, or made from a plain sentence: a language model writes texts that have what it says, each with a
+near miss; without one the corpus is searched for texts that have words of the sentence and for texts that have none.
+Candidates are units whose largest activation on a text tells the two apart (after the class-separability of
 arXiv 2605.01555).
 """
 
@@ -18,6 +19,11 @@ import numpy as np
 
 from explainers.llm.kit import Likeness
 from explainers.llm.likeness import Bm25
+from explainers.llm.prompts import Prompts
+from explainers.llm.show import defused
+from explainers.llm.types import Llm, LlmError, Request
+from explainers.prompted.answers import one_line
+from explainers.prompted.forms import Pairs
 from scorers.separation import LEAST, Separation, separating
 from tools.ablation import Reference, ablate
 from tools.corpora import Corpus
@@ -30,6 +36,10 @@ from tools.types import Split, UnitId
 LONGEST = 64
 #: Texts of each kind that a search of the corpus gives, and windows that it looks at.
 FOUND, LOOKED_AT = 48, 4_000
+#: Pairs of texts that a language model is asked for at once, how often, and how freely it writes.
+PAIRS, SETS, FREEDOM = 8, 5, 0.7
+#: Tokens of such an answer.
+WRITTEN = 1500
 #: Random units that each candidate's ablation is compared with, and texts of each kind that are run.
 RANDOM, ABLATED = 32, 16
 #: Candidates that are taken away.
@@ -196,6 +206,44 @@ def _causes(
             )
         told("taking units away", number + 1, len(groups))
     return causes
+
+
+def sets_from_model(query: str, llm: Llm, prompts: Prompts | None = None) -> Sets:
+    """Texts that a language model writes of a sentence, and of each a near miss.
+
+    Near misses make it hard to tell the two kinds apart by anything else; texts out of a corpus differ in much.
+
+    Args:
+        query: The sentence.
+        llm: The model; calls go to the account in force (`explainers.llm.accounts.charged_to`).
+        prompts: Those in force; None: the package's.
+
+    Raises:
+        DiscoverError: It wrote too few that can be used.
+        LlmError: It cannot be asked.
+    """
+    prompt = (prompts or Prompts()).get("discover-texts")
+    sentence = defused(one_line(query) or "")
+    requests = [
+        Request(
+            "discover", prompt.render(sentence=sentence, n=PAIRS, part=part + 1, parts=SETS), WRITTEN, FREEDOM, part,
+            prompt.digest,
+        )
+        for part in range(SETS)
+    ]  # fmt: skip
+    answers = llm.ask_all(requests, Pairs)
+    pairs = [pair for answer in answers if not isinstance(answer, LlmError) for pair in answer.pairs]
+    positive = dict.fromkeys(pair.positive.strip() for pair in pairs if pair.positive.strip())
+    negative = dict.fromkeys(
+        pair.negative.strip() for pair in pairs if pair.negative.strip() and pair.negative.strip() not in positive
+    )
+    if min(len(positive), len(negative)) < LEAST:
+        failed = next((f" ({answer})" for answer in answers if isinstance(answer, LlmError)), "")
+        raise DiscoverError(
+            f"{llm.model} wrote {len(positive)} texts of '{query}' and {len(negative)} near misses; {LEAST} of each "
+            f"are needed{failed}. Try another model, or give texts (--positive, --negative)."
+        )
+    return Sets(tuple(positive), tuple(negative), f"texts that {llm.model} wrote of '{query}', against near misses")
 
 
 def sets_from_corpus(query: str, corpus: Corpus, subject: Subject, likeness: Likeness | None = None) -> Sets:

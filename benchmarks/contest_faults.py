@@ -7,10 +7,10 @@ The campaign describes units of the built-in model; a language model writes riva
 (truncated, of the wrong types, refused, empty, without a schema, with keys made up, 429, 500, hanging, cut off). The
 campaign's process group is killed (SIGKILL) at random moments and the same command is run again, until it ends.
 
-Then it is counted whether all is there, and once: every unit done, or failed or skipped with a reason; the trials of each contest
-in the notebook, none twice, as many as its description tells; and the costs to the cent: calls in the ledger, the
-investigations' totals, and the server's bill less the answers that were on their way when a process was killed, which
-are no more than the calls allowed at once for each kill. Exits with status 1 where something is missing.
+Then it is counted whether all is there, and once: every unit done, or failed or skipped with a reason; the trials of
+each contest in the notebook, none twice, as many as its description tells; and the costs to the cent: calls in the
+ledger, the investigations' totals, and the server's bill less the answers that were on their way when a process was
+killed, which are no more than the calls allowed at once for each kill. Exits with status 1 where something is missing.
 """
 
 from __future__ import annotations
@@ -117,13 +117,13 @@ def run_killed(plan: Mapping[str, Any], home: Path, *, kills: int, seed: int, to
     while True:
         log = (home / "log.txt").open("a")
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
-        first, whole = _ended(home)
-        wanted = first + max(1, (whole or 20) // (kills + 2))
-        wait = generator.uniform(0.0, 1.5)
-        while process.poll() is None and (done == kills or _ended(home)[0] < wanted):
-            time.sleep(0.05)
-        if process.poll() is None:
-            time.sleep(wait)
+        first, wait = _ended(home)[0], generator.uniform(0.0, 1.5)
+        while process.poll() is None:
+            ended, whole = _ended(home)
+            if done < kills and whole and ended >= first + max(1, whole // (kills + 2)):
+                time.sleep(wait)
+                break
+            time.sleep(0.1)
         if process.poll() is not None:
             log.close()
             if process.returncode:
@@ -158,8 +158,9 @@ def counted(home: Path, server: ProgrammableServer, *, kills: int, concurrency: 
     """What the campaign left behind; see the module."""
     jobs = rows(home, "SELECT id, status, reason, dollars FROM investigations")
     calls = rows(
-        home, "SELECT request, cost_usd, prompt_tokens, completion_tokens, cached_tokens FROM llm_calls WHERE NOT cached"
-    )  # fmt: skip
+        home,
+        "SELECT request, cost_usd, prompt_tokens, completion_tokens, cached_tokens FROM llm_calls WHERE NOT cached",
+    )
     # An answer that was lost may have been asked for again, and then cost less: more of its prompt was known.
     paid = Counter(
         (
@@ -232,8 +233,8 @@ def render(found: Counted) -> str:
     cents = 100 * (found.bill - found.lost_dollars)
     return "\n".join(
         [
-            f"{found.units} investigations: {found.done} done, {found.failed} failed, {found.skipped} skipped, each with "
-            f"its reason: {'yes' if found.complete else 'NO'}",
+            f"{found.units} investigations: {found.done} done, {found.failed} failed, {found.skipped} skipped, each "
+            f"with its reason: {'yes' if found.complete else 'NO'}",
             f"killed {found.kills} times",
             f"{found.trials} trials in the notebook, {found.trials_failed} of them failed; twice or missing: "
             f"{len(found.doubled)}",

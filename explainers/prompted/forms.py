@@ -136,6 +136,19 @@ class Rated(_Form):
     ratings: list[Rating] = Field(max_length=_MOST_TEXTS, description="one for each text")
 
 
+class Pair(_Form):
+    """A text that has something, and one like it that does not."""
+
+    positive: str = Field(min_length=1, max_length=2000, description="a text that has it")
+    negative: str = Field(min_length=1, max_length=2000, description="nearly the same text, without it")
+
+
+class Pairs(_Form):
+    """Pairs of texts that were to be written."""
+
+    pairs: list[Pair] = Field(min_length=1, max_length=_MOST_TEXTS, description="one entry for each pair")
+
+
 class Written(_Form):
     """Texts that were to be written."""
 

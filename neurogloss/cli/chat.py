@@ -14,7 +14,7 @@ import typer
 from rich.text import Text
 
 from neurogloss.cli.model import ModelCall, model_verb
-from neurogloss.cli.options import prices
+from neurogloss.cli.options import llm_settings
 from neurogloss.errors import UsageError, failure_of
 from neurogloss.render.chat import after_line, answer_text, chats_table, confirm_lines, used_line
 from neurogloss.render.console import print_to, to_plain
@@ -95,7 +95,7 @@ def chat(
         return
     if question is not None and not question.strip():
         raise UsageError("The question is empty. Give one, or none to begin a conversation.")
-    settings = _llm_settings(llm or call.settings.llm, llm_price)
+    settings = llm_settings(llm or call.settings.llm, llm_price)
     with ExitStack() as stack:
         database = stack.enter_context(call.database())
         call.load_libraries()
@@ -127,16 +127,6 @@ def _list(call: ModelCall) -> None:
         rows = list_chats(database)
     hint = Text(f"Go on with one: {call.command} chat --resume ID", "dim")
     call.emit(rows, *([chats_table(rows), Text(), hint] if rows else [Text("No conversation is kept yet.")]))
-
-
-def _llm_settings(endpoint: str | None, price: str | None) -> LlmSettings | None:
-    if endpoint is None:
-        if price is not None:
-            raise UsageError("--llm-price is the price of a language model; name one with --llm.")
-        return None
-    from agent.llm_settings import LlmSettings
-
-    return LlmSettings.model_validate({"endpoints": endpoint, "price": prices(price)})
 
 
 def _talker(

@@ -11,12 +11,14 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from neurogloss.cli.model import ModelCall, model_verb, texts_of
+from neurogloss.cli.options import llm_settings
 from neurogloss.errors import UsageError
 from neurogloss.render.tables import simple_table
 from neurogloss.render.text import clean, count, fit, number, score, visible
 
 if TYPE_CHECKING:
     from agent.discover import Discovery, Found, Sets
+    from agent.llm_settings import LlmSettings
     from tools.subject import Subject
 
 
@@ -43,6 +45,17 @@ def discover(
     corpus: Annotated[
         str, typer.Option(metavar="SOURCE", help="Where a sentence is looked up, and units are investigated.")
     ] = "stdlib:",
+    llm: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ENDPOINT",
+            help="Writes texts of the sentence: openai:MODEL@URL, vllm:MODEL@URL, or vllm:MODEL to start one. "
+            "(NEUROGLOSS_LLM; none: the corpus is searched for its words)",
+        ),
+    ] = None,
+    llm_price: Annotated[
+        str | None, typer.Option(metavar="IN,OUT", help="Dollars for a million tokens of prompts, answers.")
+    ] = None,
     alpha: Annotated[float, typer.Option(min=0.0001, max=0.5, help="False-discovery rate of the list.")] = 0.05,
     most: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Units to list.")] = 20,
     causal: Annotated[bool, typer.Option(help="Take the first ones away, and see what it does.")] = True,
@@ -62,6 +75,7 @@ def discover(
 
       neurogloss discover --positive numbers.txt --negative others.txt
       neurogloss discover "raise ValueError" --units 'mlp:*:*'
+      neurogloss discover "mentions of numbers" --llm vllm:MODEL@http://host:8000
       neurogloss discover "import statements" --investigate imports
     """
     if (query is None) == (positive is None and negative is None):
@@ -81,7 +95,10 @@ def discover(
     chosen = list(dict.fromkeys(unit for pattern in patterns for unit in expand(subject, pattern)))
     if sets is None:
         assert query is not None
-        sets = _looked_up(query, corpus, subject)
+        model = llm_settings(llm or call.settings.llm, llm_price)
+        if model is None:
+            call.err.print(Text("Looked up by its words; a language model (--llm) writes texts of its meaning.", "dim"))
+        sets = _looked_up(query, corpus, subject) if model is None else _written(call, query, model)
     with Progress(TextColumn("{task.description}"), BarColumn(), console=call.err, transient=True) as bar:
         tasks: dict[str, int] = {}
 
@@ -111,6 +128,23 @@ def _everything(subject: Subject) -> list[str]:
     return [f"{kind}:*:*" for kind in ("mlp", "head") if kind_of(f"{kind}:0").groups(subject)] + [
         f"sae:{name}:*" for name in sorted(subject.dictionaries)
     ]
+
+
+def _written(call: ModelCall, query: str, settings: LlmSettings) -> Sets:
+    """Texts that the language model writes; what they cost is told."""
+    from agent.chat.model import open_talker
+    from agent.discover import sets_from_model
+    from explainers.llm.accounts import charged_to
+    from explainers.llm.budget import Limits
+    from explainers.llm.types import MemoryAccount
+
+    account, logs = MemoryAccount(), call.settings.home.expanduser() / "logs"
+    with open_talker(settings, limits=Limits(), logs=logs) as model, charged_to(account):
+        sets = sets_from_model(query, model)
+    tokens = sum(one.usage.prompt_tokens + one.usage.completion_tokens for one in account.calls)
+    dollars = "" if settings.price is None else f", ${sum(one.cost_usd or 0.0 for one in account.calls):.4f}"
+    call.err.print(Text(f"{clean(settings.model)} wrote the texts: {count(tokens)} tokens{dollars}", "dim"))
+    return sets
 
 
 def _looked_up(query: str, corpus: str, subject: Subject) -> Sets:

@@ -26,6 +26,7 @@ from neurogloss.render.console import make_console, print_json, print_message, p
 from neurogloss.render.text import clean
 
 if TYPE_CHECKING:
+    from agent.llm_settings import LlmSettings
     from neurogloss.settings import Settings
     from store import Database
 
@@ -190,6 +191,17 @@ def values(given: list[str] | None, option: str) -> dict[str, Any]:
         return {name: yaml.safe_load(value) for name, value in pairs(given, option, "VALUE").items()}
     except yaml.YAMLError as error:
         raise UsageError(f"{option} has a value that cannot be read: {' '.join(str(error).split())}.") from error
+
+
+def llm_settings(endpoint: str | None, price: str | None) -> LlmSettings | None:
+    """The language model of a command that can do without; None where none is named."""
+    if endpoint is None:
+        if price is not None:
+            raise UsageError("--llm-price is the price of a language model; name one with --llm.")
+        return None
+    from agent.llm_settings import LlmSettings
+
+    return LlmSettings.model_validate({"endpoints": endpoint, "price": prices(price)})
 
 
 def prices(text: str | None) -> dict[str, float] | None:

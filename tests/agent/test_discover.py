@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agent.discover import DiscoverError, Sets, discover, sets_from_corpus
+from agent.discover import LEAST, PAIRS, SETS, DiscoverError, Sets, discover, sets_from_corpus, sets_from_model
+from explainers.llm.kit import LlmKit
 from scorers.errors import ScorerError
 from scorers.separation import auroc, separating
+from tests.serving import Faults, ProgrammableServer
 from tools.corpora import load_corpus
-from tools.planted import UnitTruth, documents, load_truth, planted_spec, subject_folder
+from tools.planted import TokenIn, UnitTruth, documents, load_truth, planted_spec, subject_folder
 from tools.responses import responses
 from tools.subject import Subject, load_subject
 from tools.types import UnitId
@@ -166,3 +168,41 @@ def test_what_cannot_be_discovered_is_told(planted: tuple[Subject, dict[str, Uni
         discover(subject, [UnitId("mlp:0", 0)], both)
     with pytest.raises(ScorerError, match="at least 8"):
         separating(np.zeros((1, 4), np.float32), np.zeros((1, 4), np.float32), np.arange(4) < 2)
+
+
+def test_a_language_model_writes_texts_and_near_misses(llm_kit: LlmKit, llm_server: ProgrammableServer) -> None:
+    sets = sets_from_model('mentions of "zebra"', llm_kit.llm)
+    assert len(sets.positive) == PAIRS * SETS
+    assert all("zebra" in text for text in sets.positive)
+    assert not any("zebra" in text for text in sets.negative)
+    assert sets.source == "texts that test-model wrote of 'mentions of \"zebra\"', against near misses"
+    assert {chat.sections["SENTENCE"] for chat in llm_server.chats()} == {'mentions of "zebra"'}
+
+
+def test_sets_that_fail_cost_no_others_and_too_few_texts_are_told(
+    llm_kit: LlmKit, llm_server: ProgrammableServer
+) -> None:
+    llm_server.faults = Faults(0.4, ("ignores schema",), seed=1)
+    assert LEAST <= len(sets_from_model('mentions of "zebra"', llm_kit.llm).positive) <= PAIRS * SETS
+    llm_server.faults = Faults(1.0, ("ignores schema",))
+    with pytest.raises(DiscoverError, match=r"test-model wrote 0 texts of 'quagga' .*No usable answer"):
+        sets_from_model("quagga", llm_kit.llm)
+
+
+@pytest.mark.slow
+def test_a_sentence_finds_the_planted_units_that_it_speaks_of(
+    planted: tuple[Subject, dict[str, UnitTruth]], llm_kit: LlmKit
+) -> None:
+    """Words of a planted token set, in a sentence: units of that set come out, not others."""
+    subject, truths = planted
+    sets = [t for t in truths.values() if t.family == "token set" and t.unit.startswith("mlp:")][:3]
+    assert sets
+    for truth in sets:
+        predicate = truth.cases[0].when
+        assert isinstance(predicate, TokenIn)
+        sentence = "on " + ", ".join(f'"{token.strip()}"' for token in sorted(predicate.tokens)[:6])
+        layer = truth.unit.split(":")[1]
+        found = discover(
+            subject, expand(subject, f"mlp:{layer}:*"), sets_from_model(sentence, llm_kit.llm), causal=False
+        )
+        assert truth.key in {f"{one.unit}{one.polarity}" for one in found.found[:20]}

@@ -66,6 +66,8 @@ class Competent:
             return {"trials": asked_trials(chat)}
         if fields == {"revisions"}:
             return {"revisions": asked_revisions(chat)}
+        if fields == {"pairs"}:
+            return {"pairs": self.pairs(chat)}
         if fields == {"set"}:
             return {"set": self.steered(chat)}
         if fields == {"text"}:
@@ -194,6 +196,21 @@ class Competent:
                 text += " and so on"
             texts.append(f"{text}.")
         return texts
+
+    def pairs(self, chat: Chat) -> list[dict[str, str]]:
+        """Pairs of texts: with what a sentence quotes, or else its last word, and with other words in its place."""
+        asked = re.findall(r"\b(\d+)\b", chat.question)
+        sentence = chat.sections.get("SENTENCE", "")
+        tokens = Concept.read(sentence).tokens or tuple(re.findall(r"\w+", sentence)[-1:]) or ("nothing",)
+        rng = random.Random(f"{chat.seed} {chat.question}")
+        found = []
+        for number in range(int(asked[0]) if asked else 8):
+            first, last, other = rng.sample(OPENINGS, 3)
+            beginning, middle = f"{first} {chat.seed} {number}", spelled(tokens[number % len(tokens)]).strip()
+            found.append(
+                {"positive": f"{beginning} {middle} {last}.", "negative": f"{beginning} {other.split()[-1]} {last}."}
+            )
+        return found
 
     def read(self, prompt: str) -> list[tuple[str, float, Mapping[str, float]]]:
         """Tokens are likely where the text before them, a description for one, has had them already.

@@ -18,6 +18,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from agent.contest.llm.forms import RevisionsAsked, TrialsAsked
 from explainers.llm.accounts import charged_to
 from explainers.llm.check import check
 from explainers.llm.client import LlmClient
@@ -36,7 +37,7 @@ pytestmark = [
 ]
 FORMS = [
     forms.Described, forms.DescribedConcepts, forms.Marks, forms.Levels, forms.Judged, forms.Odd, forms.Rated,
-    forms.Written,
+    forms.Written, forms.Pairs, TrialsAsked, RevisionsAsked,
 ]  # fmt: skip
 ROOT = Path(__file__).resolve().parents[3]
 SENTINEL = "the heron stood in the reeds"
