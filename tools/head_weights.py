@@ -118,8 +118,9 @@ def rotation(subject: Subject, layer: int, offset: int) -> Tensor:
         inputs = torch.randn(n, 1, plan.d_model, generator=generator, device=subject.device)
         # One position further, too: there the same offset must make the same score.
         seen = attention(inputs.expand(-1, offset + 2, -1).contiguous())
-        first, turned = (seen.q[:, :, place].flatten(0, 1).double() for place in (0, offset))
-        found = torch.linalg.lstsq(first, turned).solution
+        first, turned = (seen.q[:, :, place].flatten(0, 1).double().cpu() for place in (0, offset))
+        # Queries may lie in few dimensions, and the shortest solution is then as good on all of them.
+        found = torch.linalg.lstsq(first, turned, driver="gelsd").solution
         later = torch.einsum("bhd,bhd->bh", seen.q[:, :, offset + 1], seen.k[:, :, 1])
     expected = torch.einsum("bhd,bhd->bh", seen.q[:, :, offset], seen.k[:, :, 0])
     errors = [float((a - b).abs().max() / b.abs().max()) for a, b in ((first @ found, turned), (later, expected))]
@@ -127,7 +128,7 @@ def rotation(subject: Subject, layer: int, offset: int) -> Tensor:
         raise UnitError(
             f"How layer {layer} of '{subject.name}' turns queries depends on more than how far back they look."
         )
-    R: Tensor = found.float()
+    R: Tensor = found.float().to(subject.device)
     return R
 
 

@@ -152,6 +152,14 @@ def test_at_an_offset_scores_are_those_of_turned_queries_and_keys(name: str, tin
         torch.testing.assert_close((turned * keys).sum(-1), expected, rtol=1e-3, atol=1e-5)
 
 
+def test_the_planted_duplicate_token_head_of_a_rotary_model_finds_tokens_at_any_distance() -> None:
+    subject, unit = load_subject("planted:arch=llama", device="cpu"), UnitId("head:0", 3)
+    for offset in (1, 5):
+        found = head_circuit(subject, unit, k=4, offset=offset)
+        assert found.matching > 0.5
+        assert all(pair.source == pair.target for pair in found.attended)
+
+
 def test_preferences_at_an_offset_are_told_with_it(tiny_llama_folder: Path, gpt2: Subject) -> None:
     subject, unit = load_subject(str(tiny_llama_folder), device="cpu"), UnitId.parse("head:1:3")
     near, far = head_circuit(subject, unit), head_circuit(subject, unit, offset=9)
