@@ -34,6 +34,7 @@ from agent.plain import plain
 from agent.progress import Estimate, IndexProgress, Observer, SerialObserver, Summary
 from agent.seeds import sample_units
 from agent.spec import BEFORE, CampaignSpec
+from agent.tape import Source, refuse_to_run
 from agent.workers import Crew, one_thread_each, over_budget, spent_of
 from explainers.llm.budget import Spent as LlmSpent
 from explainers.llm.serve import StartStoppedError
@@ -99,7 +100,7 @@ def run_campaign(
     stop: threading.Event | None = None,
     retry_failed: bool = False,
     confirm: Confirm | None = None,
-    replay_from: store.Database | None = None,
+    replay_from: Source | None = None,
 ) -> Summary | None:
     """Runs a campaign, or goes on with it.
 
@@ -112,7 +113,7 @@ def run_campaign(
             up at that step. A Ctrl-C (KeyboardInterrupt) does the same.
         retry_failed: First put investigations that had failed for good back into the queue.
         confirm: Is asked with the estimate before anything is spent or written; False leaves everything as it is.
-        replay_from: A database that has the same campaign: language models' answers are taken from there, and no
+        replay_from: Where the same campaign was done before: language models' answers are taken from there, and no
             endpoint is called.
 
     Returns:
@@ -170,10 +171,14 @@ def _known(db: store.Database, spec: CampaignSpec, retry_failed: bool) -> Campai
     return campaign
 
 
+def campaign_plan(spec: CampaignSpec) -> tuple[dict[str, Any], str]:
+    """A spec as the database keeps it, and its hash."""
+    return spec.model_dump(mode="json", exclude=set(_BESIDE)), spec.spec_hash
+
+
 def _record(db: store.Database, spec: CampaignSpec, **fields: Any) -> Campaign:
-    plan = spec.model_dump(mode="json", exclude=set(_BESIDE))
     budget = spec.budget.model_dump(mode="json")
-    return store.create_campaign(db, spec.title, plan, spec.spec_hash, seed=spec.seed, budget=budget, **fields)
+    return store.create_campaign(db, spec.title, *campaign_plan(spec), seed=spec.seed, budget=budget, **fields)
 
 
 def _run(
@@ -185,9 +190,12 @@ def _run(
     stop: threading.Event,
     known: Campaign | None,
     confirm: Confirm | None,
-    replay_from: store.Database | None,
+    replay_from: Source | None,
 ) -> Summary | None:
     plan = _resolve(spec, told)
+    exact = replay_from is not None and replay_from.exact
+    if exact:
+        refuse_to_run(plan.subject)
     told.phase("estimate")
     cost = _estimate(plan, db, home, known)
     told.estimate(cost)
@@ -203,7 +211,7 @@ def _run(
         told.budget(limit.limit, limit.spent, limit.allowed)
         return summarise(db, campaign, "stopped: budget", reason=str(limit))
     told.phase("index")
-    built = _indexes(plan, home, told, stop, cost.index_tokens)
+    built = _indexes(plan, home, told, stop, cost.index_tokens, exact=exact)
     if built is None:
         return summarise(db, campaign, "interrupted")
     index, twin = built
@@ -212,7 +220,7 @@ def _run(
         IndexRecord(index.key, str(index.path), sum(index.tokens.values()), plan.settings.address()),
     )  # fmt: skip
     _record(db, spec, index_id=index_id)
-    seen = _abilities(known) if replay_from is None else _abilities(store.get_campaign(replay_from, spec.title))
+    seen = _abilities(known if replay_from is None else store.get_campaign(replay_from.db, spec.title))
     used = spent_of(store.progress(db, campaign.id))
     spent = LlmSpent(used.llm_calls, used.llm_tokens, used.llm_dollars)
     path = checkpoint_file(db, home)
@@ -234,8 +242,8 @@ def _run(
         stack.callback(cast.close)
         saver = stack.enter_context(open_checkpoints(path))
         stack.enter_context(one_thread_each())
-        accounts = StoreAccounts(db, campaign.id, replay_from=replay_from)
-        crew = Crew(db, campaign.id, bench, cast, saver, accounts, told, stop)
+        accounts = StoreAccounts(db, campaign.id, replay_from=None if replay_from is None else replay_from.db)
+        crew = Crew(db, campaign.id, bench, cast, saver, accounts, told, stop, replay_from)
         told.tally(crew.tally())
         crew.run()
         left = store.progress(db, campaign.id).left
@@ -371,7 +379,7 @@ class _StopBuildingError(Exception):
 
 
 def _indexes(
-    plan: _Resolved, home: Path, told: Observer, stop: threading.Event, expected: int
+    plan: _Resolved, home: Path, told: Observer, stop: threading.Event, expected: int, *, exact: bool
 ) -> tuple[ActivationIndex, Twin | None] | None:
     """The index, built or found, and the twin with its own; None when it was stopped (what is built so far is kept)."""
     began = time.monotonic()
@@ -389,9 +397,11 @@ def _indexes(
         if not needed:
             return index, None
         twin = load_twin(plan.spec)
+        if exact:
+            refuse_to_run(twin)
         return index, Twin(twin, build_index(twin, plan.corpus, needed, home, settings, progress=tell))
     except _StopBuildingError:
         return None
 
 
-__all__: Sequence[str] = ["resume_spec", "run_campaign"]
+__all__: Sequence[str] = ["campaign_plan", "resume_spec", "run_campaign"]

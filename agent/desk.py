@@ -10,6 +10,7 @@ from typing import Any
 from agent.bench import Bench
 from agent.budget import StoppedError
 from agent.ledger import Ledger
+from agent.tape import Tape
 from agent.toolbox import Arguments, ToolResult, Workbench, call
 from tools.index import SplitView
 from tools.types import UnitId
@@ -29,6 +30,8 @@ class Desk:
     """Whether the campaign is to stop; asked between steps."""
     charged: Callable[[str, str], AbstractContextManager[object]] = lambda polarity, to: nullcontext()
     """(polarity, explainer or scorer) -> a context in which calls to language models are charged to them."""
+    tape: Tape | None = None
+    """Keeps what the steps come to, or plays it back."""
     stage: str = ""
     """The step in hand, for the heartbeat and for messages."""
 

@@ -59,8 +59,12 @@ def _node(name: str, step: Step) -> Callable[[State, Runtime[Desk]], State]:
     def node(state: State, runtime: Runtime[Desk]) -> State:
         desk = runtime.context
         ledger = desk.enter(name)
-        added = step(state, desk, ledger)
-        return {**added, "cost": ledger.cost}
+
+        def do() -> State:
+            added = step(state, desk, ledger)
+            return {**added, "cost": ledger.cost}
+
+        return do() if desk.tape is None else desk.tape.through(name, state, do)
 
     node.__name__ = name
     return node

@@ -29,12 +29,13 @@ from agent.llm_settings import LlmSettings, PriceSettings, ServeSettings, Settin
 from tools.errors import NeuroglossError
 
 #: Settings that change where, how long or how far a campaign runs, but (rounding aside) not what any description says.
-_NOT_HASHED = {"name", "workers", "budget", "device", "batch_tokens", "max_failures"}
+_NOT_HASHED = {"name", "workers", "budget", "device", "batch_tokens", "max_failures", "recording"}
 #: What campaigns did that were begun before there was such a setting. It is left out of the hash, so that they are
 #: still found by theirs.
 BEFORE: dict[str, Any] = {
     "scorer": "simulation", "scoring": "fixed", "controls": 0.0, "error_method": "bh", "llm": None, "stages": [],
     "diagnostics": [], "output": "off", "contest": {"rounds": 0}, "predictions": "off", "interchange": False,
+    "recording": False,
 }  # fmt: skip
 #: The explainer that an endpoint given in an explainer's place stands for.
 LLM_EXPLAINER = "quantiles"
@@ -185,6 +186,8 @@ class CampaignSpec(Settings):
     workers: int | None = Field(default=None, ge=1, le=256)
     """Investigations at once in this process. More processes may run the same command beside it. None: one, or 16
     where a language model is asked."""
+    recording: bool = True
+    """Keep what each step of an investigation comes to (some kilobytes a unit), for exact replays."""
     max_failures: int = Field(default=2, ge=1)
     """After so many errors an investigation counts as failed. (Kills and clean stops are no errors.)"""
     budget: Budget = Field(default_factory=Budget)

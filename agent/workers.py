@@ -31,6 +31,7 @@ from agent.owner import this_process
 from agent.progress import Observer, Tally
 from agent.results import cost_of, events_of, result_of
 from agent.spec import Budget
+from agent.tape import Playing, Recording, Source, Tape
 from explainers.llm.accounts import charged_to
 from explainers.llm.types import EndpointError, SpentError
 from store.work import CampaignProgress, Investigation
@@ -60,6 +61,8 @@ class Crew:
     observer: Observer
     stop: threading.Event
     """Set from outside: no new units, and those in hand are put back after the step in flight."""
+    source: Source | None = None
+    """Where the campaign was done before, when it is replayed."""
     reached: Exceeded | None = None
     """The limit of the budget that ended the work, if one did."""
     _held: dict[int, tuple[Investigation, Desk]] = field(default_factory=dict)
@@ -151,7 +154,16 @@ class Crew:
             salt = investigation.failures
             return charged_to(self.accounts.of(investigation.id, salt=salt, polarity=polarity, asker=to))
 
-        return Desk(bench, unit, open_sealed, lambda: self.stopping, charged)
+        return Desk(bench, unit, open_sealed, lambda: self.stopping, charged, tape=self._tape(investigation))
+
+    def _tape(self, investigation: Investigation) -> Tape | None:
+        if self.source is not None and self.source.exact:
+            played = store.counterpart(self.db, investigation.id, self.source.db)
+            assert played is not None, "what is replayed is a campaign of the source"
+            return Playing(self.source.db, played.investigation_id, played.failures + investigation.failures)
+        if not self.bench.spec.recording:
+            return None
+        return Recording(self.db, investigation.id, investigation.failures)
 
     def _do(self, graph: Any, investigation: Investigation) -> None:
         desk = self._held[investigation.id][1]

@@ -21,6 +21,7 @@ from store.campaigns import (
 from store.canonical import campaign_content, content_hash, differences
 from store.claim_rows import CampaignEvidence, Judged
 from store.closing import close_campaign, judge_campaign
+from store.copying import copy_campaign, copy_invalidations
 from store.database import Database, open_database
 from store.errors import LeaseLostError, SealBrokenError, StoreError
 from store.invalidations import reinstate, withdraw
@@ -40,6 +41,7 @@ from store.queries import (
 from store.queries.evidence import evidence_of
 from store.queries.invalidations import invalidations
 from store.rechecks import begin_recheck, finish_recheck, rechecks_of
+from store.recordings import find_step, record_step, recorded_steps
 from store.search import search_text
 from store.writes import register_corpus, register_dictionary, register_index, register_subject
 
@@ -60,6 +62,8 @@ __all__ = [
     "close_campaign",
     "content_hash",
     "control_rows",
+    "copy_campaign",
+    "copy_invalidations",
     "counterpart",
     "create_campaign",
     "differences",
@@ -67,6 +71,7 @@ __all__ = [
     "fail",
     "find_call",
     "find_replayed",
+    "find_step",
     "find_units",
     "finish",
     "finish_recheck",
@@ -83,6 +88,8 @@ __all__ = [
     "reclaim",
     "record_calls",
     "record_opening",
+    "record_step",
+    "recorded_steps",
     "register_corpus",
     "register_dictionary",
     "register_index",

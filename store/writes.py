@@ -106,7 +106,7 @@ def write_units(session: Session, subject_id: int, units: Sequence[UnitRecord]) 
     known: dict[str, int] = {}
     for start in range(0, len(rows), 1000):
         part = rows[start : start + 1000]
-        session.execute(_insert(session, schema.Unit).on_conflict_do_nothing(), part)
+        session.execute(insert_of(session, schema.Unit).on_conflict_do_nothing(), part)
         found = session.execute(
             sa.select(schema.Unit.unit, schema.Unit.id).where(
                 schema.Unit.subject_id == subject_id, schema.Unit.unit.in_([row["unit"] for row in part])
@@ -260,7 +260,7 @@ def _unit_values(session: Session, unit: UnitRecord) -> dict[str, Any]:
     }
 
 
-def _insert(session: Session, table: type[schema.Base]) -> Any:
+def insert_of(session: Session, table: type[schema.Base]) -> Any:
     """INSERT of the database's dialect, which knows ON CONFLICT."""
     return (sqlite if session.get_bind().dialect.name == "sqlite" else postgresql).insert(table)
 
@@ -271,7 +271,7 @@ def _insert_all(session: Session, table: type[schema.Base], rows: Sequence[Mappi
 
 
 def _upsert(session: Session, table: type[schema.Base], key: Mapping[str, Any], **values: Any) -> int:
-    statement = _insert(session, table).values(**key, **values)
+    statement = insert_of(session, table).values(**key, **values)
     statement = statement.on_conflict_do_update(index_elements=list(key), set_=values)
     found: int = session.execute(statement.returning(sa.column("id", sa.Integer))).scalar_one()
     return found

@@ -28,6 +28,7 @@ from neurogloss.cli import (
     patch,
     patchscope,
     recheck,
+    replay,
     search,
     show,
     steer,
@@ -60,9 +61,9 @@ class Ordered(TyperGroup):
     def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
         """Names of the commands."""
         order = [
-            "campaign", "units", "show", "evidence", "search", "chat", "recheck", "discover", "explainer", "index",
-            "doctor", "activate", "lens", "attribute", "concept", "ablate", "patch", "steer", "patchscope", "heads",
-            "flow",
+            "campaign", "units", "show", "evidence", "search", "chat", "replay", "recheck", "discover", "explainer",
+            "index", "doctor", "activate", "lens", "attribute", "concept", "ablate", "patch", "steer", "patchscope",
+            "heads", "flow",
             "circuit",
         ]  # fmt: skip
         return sorted(self.commands, key=order.index)
@@ -106,6 +107,7 @@ units.register(app)
 show.register(app)
 search.register(app)
 recheck.register(app)
+replay.register(app)
 discover.register(app)
 chat.register(app)
 activate.register(app)

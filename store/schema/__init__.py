@@ -8,6 +8,7 @@ from store.schema.claims import Description, Experiment, Hypothesis, Observation
 from store.schema.invalidations import Invalidation
 from store.schema.people import Annotation, Chat, ChatMessage
 from store.schema.rechecks import Recheck, Rechecked
+from store.schema.recordings import Recording
 from store.schema.subjects import Corpus, Dictionary, Example, Index, Subject, Unit
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Opening",
     "Recheck",
     "Rechecked",
+    "Recording",
     "Score",
     "Subject",
     "Unit",
