@@ -76,7 +76,11 @@ def _by_itself(claim: ClaimRow, alpha: float) -> ClaimRow:
     own = verdict({"details": details.get("explainer", {})}, [one for _, one in scores_of(counted)], alpha, no_output)
     own["reasons"] += _told([one for one in withdrawn if one.what not in of_test])
     own["output_reasons"] += _told([one for one in withdrawn if one.what in of_test])
-    return replace(counted, details={**details, "verdict": _at_most(claim, own)})
+    own = _at_most(claim, own)
+    # What is stored must not matter: neither the verdict in the details, nor its copies in columns.
+    return replace(
+        counted, details={**details, "verdict": own}, verdict_input=own["input"], verdict_output=own["output"]
+    )
 
 
 def _told(withdrawn: Sequence[Withdrawn]) -> list[str]:
@@ -158,6 +162,9 @@ def check(db: store.Database, campaign: str, *, write: bool = False) -> Checked:
         derived = judge(evidence)
         for claim in evidence.claims:
             found.extend(_differences(claim, derived))
+        if evidence.outcome != derived.outcome:
+            counted = store.differences(evidence.outcome, derived.outcome, 1)[0]
+            found.append(Difference("the campaign", "", "outcome", counted.partition(":")[0], "another", "this"))
         counts[:] = len(derived.verdicts), sum(len(claim.withdrawn) for claim in evidence.claims)
         return derived
 

@@ -3,9 +3,10 @@
 Three ways, by how much is computed anew:
 
 - ``exact``: nothing is run on the model under study and no language model is asked. What came of the steps that do so
-  (gathering evidence, proposing rivals, trying them out, scoring) is played back, if the steps before them come to the
-  same to the last bit; triage, the choice among rivals, the claim and its digest, verdicts, error control and every row
-  are worked out again. The database's content must be the same.
+  (gathering evidence, proposing rivals, planning trials, running them, revising rivals, scoring) is played back, if the
+  steps before them come to the same to the last bit. Triage, experiments' rows, the weighing of rivals by the trials,
+  the choice among them, the claim and its digest, verdicts, error control and every row are worked out again. The
+  database's content must be the same.
 - ``tools-live``: the model under study runs as before, and language models' answers are those on record. Numbers must
   agree to `TOLERANCE`, and all else must be the same.
 - ``llm-live``: language models are asked again, perhaps others, or with other prompts. Nothing need be the same; what
@@ -166,7 +167,9 @@ def replay_campaign(
     if out is not None and out.exists():
         raise StoreError(f"There is a file {out} already. A replay needs a fresh database: name another with --out.")
     chosen = [
-        job.investigation_id for job in campaign_jobs(source, name) if only is None or job.investigation_id in only
+        job.investigation_id
+        for job in campaign_jobs(source, name)
+        if (only is None or job.investigation_id in only) and (mode != "llm-live" or job.control is None)
     ]
     if mode == "exact":
         chosen = _recorded(source, campaign, chosen)
@@ -232,7 +235,8 @@ def _changed(spec: CampaignSpec, changes: Changes) -> CampaignSpec:
         given["endpoints"] = [changes.llm]
     if changes.prompts is not None:
         given["prompts"] = str(changes.prompts)
-    return CampaignSpec.model_validate({**spec.model_dump(mode="json"), "llm": given})
+    # Blind controls are those of the campaign's very spec; what is said of them is compared with nothing.
+    return CampaignSpec.model_validate({**spec.model_dump(mode="json"), "llm": given, "controls": 0.0})
 
 
 def _compared(

@@ -33,7 +33,7 @@ from agent.results import cost_of, events_of, result_of
 from agent.spec import Budget
 from agent.tape import Playing, Recording, Source, Tape
 from explainers.llm.accounts import charged_to
-from explainers.llm.types import EndpointError, SpentError
+from explainers.llm.types import EndpointError, NotRecordedError, SpentError
 from store.work import CampaignProgress, Investigation
 from tools.errors import IndexDataError
 from tools.index import Opening, SplitView
@@ -41,6 +41,11 @@ from tools.types import Split
 
 #: How long a lease holds without a heartbeat. Long enough for a machine that swaps, short enough not to wait for.
 LEASE_SECONDS = 90.0
+
+#: Errors that are not a unit's fault: all others would meet them too.
+_NOT_THE_UNITS = (
+    StoppedError, SpentError, EndpointError, NotRecordedError, store.StoreError, IndexDataError, OSError,
+)  # fmt: skip
 
 _log = logging.getLogger(__name__)
 
@@ -175,7 +180,15 @@ class Crew:
             try:
                 state = investigate(graph, desk, thread)
                 result = result_of(state, desk.bench, desk.unit, kept_as=investigation.unit)
-            except (StoppedError, SpentError, EndpointError, store.StoreError, IndexDataError, OSError):
+            except (
+                StoppedError,
+                SpentError,
+                EndpointError,
+                NotRecordedError,
+                store.StoreError,
+                IndexDataError,
+                OSError,
+            ):
                 raise  # not this unit's fault: all others would meet it too
             except sqlite3.Error as error:
                 raise store.StoreError(

@@ -143,6 +143,8 @@ class CampaignEvidence:
     claims: list[ClaimRow]
     """See `store.queries.campaign_evidence`."""
     controls: list[ControlRow]
+    outcome: Json | None = None
+    """As it is stored."""
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,11 @@ _AFRESH: dict[str, Any] = {
     "lease_owner": None, "lease_until": None, "seconds": 0.0, "tool_calls": 0, "tokens": 0, "llm_calls": 0,
     "dollars": None, "started_at": None, "finished_at": None,
 }  # fmt: skip
+#: A call whose answer is on record, as it is noted where it was not sent.
+_KNOWN: dict[str, Any] = {
+    "salt": 0, "cached": True, "attempts": 0, "prompt_tokens": 0, "completion_tokens": 0, "cached_tokens": 0,
+    "seconds": 0.0, "cost_usd": None,
+}  # fmt: skip
 
 
 def copy_campaign(
@@ -95,7 +100,7 @@ def copy_campaign(
             _copy(reading, writing, schema.Opening, again, description_id=None)
             last = sa.and_(schema.LlmCall.salt == job.failures, schema.LlmCall.investigation_id == job.id)
             of = sa.select(schema.LlmCall.id).join(job, last).where(job.id.in_(list(afresh)))
-            _copy(reading, writing, schema.LlmCall, schema.LlmCall.id.in_(of), salt=0)
+            _copy(reading, writing, schema.LlmCall, schema.LlmCall.id.in_(of), **_KNOWN)
         writing.execute(sa.update(job).where(job.id.in_(list(afresh))).values(**_AFRESH))
         changed: dict[str, Any] = {"budget": {}}
         if afresh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,8 +15,11 @@ import sqlalchemy as sa
 
 import store
 from agent import load_spec, run_campaign
-from agent.replay import Replayed, replay_campaign
+from agent.judging import judge
+from agent.replay import Changes, Replayed, find_investigations, replay_campaign
+from explainers import llm
 from store import schema
+from store.queries.citations import Ref
 from tests.serving import Faults, ProgrammableServer
 
 Replay = Callable[..., Replayed | None]
@@ -67,6 +71,93 @@ def test_a_replay_can_be_kept_and_what_differs_is_told_by_its_place(replay: Repl
     assert "/label: 'another' ≠ " in line
     with store.open_database(out) as db:
         assert store.get_campaign(db, "tiny").status == "done"
+
+
+@pytest.mark.slow
+def test_an_exact_replay_runs_nothing_and_has_the_same_hash(
+    replay: Replay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with store.open_database(tmp_path / "ng.db") as db:
+        hashed = store.content_hash(db, "tiny")
+
+    def refused(*given: Any, **options: Any) -> None:
+        raise AssertionError("something was run on the model")
+
+    out = tmp_path / "again.db"
+    with monkeypatch.context() as patch:
+        # Every forward pass of an investigation goes through one of these.
+        patch.setattr("tools.subject.Subject.capture", refused)
+        patch.setattr(sys.modules["tools.interventions.run"], "run_model", refused)
+        # What is found out about the model itself by running it, when it is loaded.
+        patch.setattr("tools.subject.Subject.causal", True)
+        patch.setattr("tools.subject.Subject.unembedding", None)
+        found = replay(mode="exact", out=out)
+    assert found is not None
+    assert (found.same, found.differences, found.hashes, found.claims) == (True, [], (hashed, hashed), [])
+    assert found.investigations == 2 + 4
+    assert found.played >= 3 * 2
+    with store.open_database(out) as db:
+        assert store.content_hash(db, "tiny") == hashed
+
+
+@pytest.mark.slow
+def test_one_investigation_is_done_again_and_all_of_the_campaign_compared(replay: Replay, tmp_path: Path) -> None:
+    with store.open_database(tmp_path / "ng.db") as db:
+        campaign, [number] = find_investigations(db, "tiny/mlp:1:1")  # type: ignore[misc]
+        assert campaign == "tiny"
+        assert find_investigations(db, f"I{number}") == ("tiny", [number])
+        assert find_investigations(db, "tiny") == ("tiny", None)
+        for name, message in (("tiny/mlp:1:9", "has no unit mlp:1:9"), ("I999", "no investigation 999"),
+                              ("none/x", "no campaign 'none'")):  # fmt: skip
+            with pytest.raises(store.StoreError, match=message):
+                find_investigations(db, name)
+    found = replay(mode="exact", only=[number])
+    assert found is not None
+    assert (found.same, found.investigations, found.largest) == (True, 1, 0.0)
+
+
+@pytest.mark.slow
+def test_what_was_changed_in_the_database_is_found_by_an_exact_replay(replay: Replay, tmp_path: Path) -> None:
+    with store.open_database(tmp_path / "ng.db") as db, db.transaction() as session:
+        of_units = sa.select(schema.Investigation.id).where(schema.Investigation.control.is_(None))
+        row = session.scalars(
+            sa.select(schema.Description)
+            .where(schema.Description.rank == 1, schema.Description.investigation_id.in_(of_units))
+            .order_by(schema.Description.id)
+            .limit(1)
+        ).one()
+        row.verdict_input = "supported" if row.verdict_input != "supported" else "refuted"
+    found = replay(mode="exact")
+    assert found is not None
+    assert not found.same
+    assert [change.what for claim in found.claims for change in claim.changes] == ["verdict_input"]
+
+
+@pytest.mark.slow
+def test_what_is_withdrawn_is_withdrawn_in_the_replay_too(replay: Replay, tmp_path: Path) -> None:
+    with store.open_database(tmp_path / "ng.db") as db:
+        claims = [row for row in store.campaign_evidence(db, "tiny") if row.scores]
+        score = next(iter(claims[0].scores.values()))
+        store.withdraw(db, Ref("score", score.score_id), "because", judge)
+        tested = next(test for row in claims for test in row.tests)
+        store.withdraw(db, Ref("experiment", tested.experiment_id), "because", judge)
+    for mode in ("exact", "tools-live"):
+        found = replay(mode=mode)
+        assert found is not None
+        assert (found.same, found.differences) == (True, [])
+
+
+@pytest.mark.slow
+def test_without_recordings_there_is_nothing_to_play_back(replay: Replay, tmp_path: Path) -> None:
+    with store.open_database(tmp_path / "ng.db") as db, db.transaction() as session:
+        session.execute(sa.delete(schema.Recording))
+    with pytest.raises(store.StoreError, match=r"Nothing is recorded of \d of \d investigations of 'tiny'"):
+        replay(mode="exact")
+
+
+def test_without_a_language_model_none_can_be_asked_again(replay: Replay) -> None:
+    with pytest.raises(store.StoreError, match="'tiny' asks no language model"):
+        replay(mode="llm-live", changes=Changes())
 
 
 def test_a_replay_needs_a_fresh_file(replay: Replay, tmp_path: Path) -> None:
@@ -122,6 +213,42 @@ def test_language_models_are_not_needed_twice(
     assert 20 < found.answers <= before.calls + before.known
     assert (after.llm_calls, after.tokens) == (0, 0)
     assert not after.dollars
+
+
+@pytest.mark.slow
+def test_answers_are_played_back_with_the_steps_that_asked(asked: tuple[dict[str, Any], Path], tiny_home: Path) -> None:
+    with store.open_database(asked[1]) as source:
+        found = replay_campaign(source, "tiny", home=tiny_home, mode="exact")
+    assert found is not None
+    assert (found.differences, found.same, found.asked) == ([], True, 0)
+
+
+@pytest.mark.slow
+def test_another_prompt_changes_claims_and_they_are_told(
+    asked: tuple[dict[str, Any], Path], tiny_home: Path, tmp_path: Path
+) -> None:
+    prompts = tmp_path / "prompts"
+    prompts.mkdir()
+    with ProgrammableServer() as server, store.open_database(asked[1]) as source:
+        endpoint = f"openai:{server.model}@{server.url}"
+        before = store.content_hash(source, "tiny")
+        same = replay_campaign(source, "tiny", home=tiny_home, mode="llm-live", changes=Changes(llm=endpoint))
+        assert same is not None
+        assert same.asked > 10
+        text = (Path(llm.__file__).parent / "prompts" / "explain-examples.md").read_text(encoding="utf-8")
+        assert "{% for text in texts %}" in text
+        fewer = text.replace("{% for text in texts %}", "{% for text in texts[:2] %}")
+        (prompts / "explain-examples.md").write_text(fewer, encoding="utf-8")
+        changed = replay_campaign(
+            source, "tiny", home=tiny_home, mode="llm-live", changes=Changes(llm=endpoint, prompts=prompts)
+        )
+        assert store.content_hash(source, "tiny") == before
+    assert changed is not None
+    assert (changed.mode, changed.same, changed.largest) == ("llm-live", False, None)
+    told = {change.what for claim in changed.claims for change in claim.changes}
+    assert {"label", "input_half"} <= told  # somebody who sees two texts says something else
+    # Asked the same again, it says the same, but for what it had not answered in the campaign.
+    assert len(same.claims) < len(changed.claims)
 
 
 @pytest.mark.slow
