@@ -163,8 +163,9 @@ def check(db: store.Database, campaign: str, *, write: bool = False) -> Checked:
         for claim in evidence.claims:
             found.extend(_differences(claim, derived))
         if evidence.outcome != derived.outcome:
-            counted = store.differences(evidence.outcome, derived.outcome, 1)[0]
-            found.append(Difference("the campaign", "", "outcome", counted.partition(":")[0], "another", "this"))
+            place, _, ends = store.differences(evidence.outcome, derived.outcome, 1)[0].partition(": ")
+            stored, _, anew = ends.partition(" ≠ ")
+            found.append(Difference("all of it", "", "outcome", place, stored, anew))
         counts[:] = len(derived.verdicts), sum(len(claim.withdrawn) for claim in evidence.claims)
         return derived
 

@@ -64,10 +64,10 @@ def replay(
     """Do investigations of a finished campaign again from what was recorded, and compare claim by claim.
 
     [bold]exact[/bold] runs nothing on the model and asks no language model. What came of gathering evidence, proposing
-    rivals, planning and running trials, revising and scoring is played back, and found only if everything before it
-    comes to the same to the last bit. Done again: triage, the weighing of rivals, the choice among them, the claim and
-    its digest, verdicts, error control, all rows. The database's content must have the same hash. (The model's weights
-    and its activation index are read.)
+    rivals, planning and running trials, revising, scoring and trying predictions is played back, and found only if
+    everything before it comes to the same to the last bit. Done again: triage, the weighing of rivals, the choice among
+    them, the claim, its digest and predictions, verdicts, error control, all rows. The database's content must have the
+    same hash. (The model's weights and its activation index are read.)
 
     [bold]tools-live[/bold] runs the model again, from the start; language models' answers are those on record. Numbers
     must agree to 1e-5 and all else must be the same.
