@@ -65,7 +65,8 @@ class Recording:
         added = do()
         if step not in PLAYED:
             return added
-        text = _text(added)
+        # In its own order, which sentences about it follow.
+        text = _text(added, sort=False)
         key = key_of(step, self.salt, state)
         store.record_step(self.db, self.investigation_id, Recorded(step, key, _hash(text), zlib.compress(text, 6)))
         return added
@@ -103,8 +104,8 @@ def key_of(step: str, salt: int, state: State) -> str:
     return hashlib.sha256(_text({"step": step, "salt": salt, "state": before})).hexdigest()[:32]
 
 
-def _text(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, ensure_ascii=True, separators=(",", ":")).encode()
+def _text(value: Any, *, sort: bool = True) -> bytes:
+    return json.dumps(value, sort_keys=sort, ensure_ascii=True, separators=(",", ":")).encode()
 
 
 def _hash(text: bytes) -> str:

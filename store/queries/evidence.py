@@ -48,6 +48,7 @@ def evidence_in(session: Session, campaign_id: int) -> CampaignEvidence:
         campaign.spec,
         claims_in(session, campaign_id),
         controls_in(session, campaign_id),
+        campaign.outcome,
     )
 
 
