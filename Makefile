@@ -32,6 +32,7 @@ bench: $(INSTALLED)  ## the README's questions, asked of the built-in models; ta
 	$(BIN)/python -m benchmarks.error_control --json error-control.json
 	$(BIN)/python -m benchmarks.find --seed 5 --json find.json
 	$(BIN)/python -m benchmarks.causal --json causal.json
+	$(BIN)/python -m benchmarks.preregistration --subject planted:seed=1 --seeds 2 --sample 3 --json preregistration.json
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from store.claim_rows import ClaimRow
 from store.queries import LlmCost
@@ -127,6 +128,19 @@ class LlmEvidence:
 
 
 @dataclass(frozen=True)
+class Rivals:
+    """A description and what else was kept."""
+
+    name: str
+    """The unit with its side."""
+    label: str
+    selection: float
+    """Share of the resamples in which it does best."""
+    others: Sequence[tuple[str, float]]
+    """Label and share of each runner-up, best first."""
+
+
+@dataclass(frozen=True)
 class Evidence:
     """All that a report is computed from."""
 
@@ -137,6 +151,10 @@ class Evidence:
     """The campaign's own totals of 'seconds', 'tool_calls' and 'tokens', which the jobs' must add up to."""
     llm: LlmEvidence | None = None
     """Of calls to language models."""
+    predictions: Sequence[Mapping[str, Any]] = field(default=(), repr=False)
+    """What descriptions of real units foretold, and what came (`details['predictions']`)."""
+    rivals: Sequence[Rivals] = ()
+    """Of descriptions of real units whose choice among rivals is on record."""
 
     def tested(self, *, control: bool) -> list[Claim]:
         """The claims of real units, or of controls, that went through the whole investigation."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 
 import store
-from agent.reporting.evidence import CARRIED, EDGES, HEADLINE, Claim, Evidence, Head, Job, LlmEvidence
+from agent.reporting.evidence import CARRIED, EDGES, HEADLINE, Claim, Evidence, Head, Job, LlmEvidence, Rivals
 from agent.reporting.report import CampaignReport, build_report
 from store.claim_rows import ClaimRow, ClaimScore
-from store.queries import campaign_evidence, list_campaigns, llm_costs
+from store.queries import best_descriptions, campaign_evidence, list_campaigns, llm_costs
 from store.queries.jobs import JobRow, campaign_jobs
 
 
@@ -57,7 +57,20 @@ def gather(db: store.Database, name: str) -> Evidence:
             by_claim=llm_costs(db, name, ["investigation", "polarity", "asker"], controls=False),
             claims=[claim for claim in claims if claim.control is None],
         ),
-    )
+        predictions=[
+            claim.details["predictions"]
+            for claim in claims
+            if claim.control is None and claim.details.get("predictions")
+        ],
+        rivals=[
+            Rivals(
+                f"{row.unit}{row.polarity}", row.label, row.selection,
+                [(other.label, other.selection or 0.0) for other in row.runners_up],
+            )
+            for row in best_descriptions(db, campaign=name, order="unit", limit=None)
+            if row.selection is not None
+        ],
+    )  # fmt: skip
 
 
 def _claim(row: ClaimRow, job: JobRow, tails: int) -> Claim:

@@ -13,6 +13,7 @@ from agent.reporting.errors import ErrorEstimates, error_estimates
 from agent.reporting.evidence import COSTS, Claim, Evidence, Head
 from agent.reporting.llm import LlmUse, llm_use
 from agent.reporting.output import OutputUse, output_use
+from agent.reporting.predictions import Disagreement, PredictionUse, disagreement, prediction_use
 from agent.reporting.sections import (
     AgainstControls,
     Calibration,
@@ -65,6 +66,10 @@ class CampaignReport:
     """None where no description claims anything of the output that could be tested."""
     errors: ErrorEstimates
     calibration: Calibration
+    predictions: PredictionUse | None
+    """None where no description predicted anything."""
+    disagreement: Disagreement | None
+    """None where no choice among rivals is on record."""
     cost: Costs
     llm: LlmUse | None
     """None for a campaign that asked no language model."""
@@ -119,6 +124,8 @@ def build_report(evidence: Evidence) -> CampaignReport:
         output=output_use(evidence.claims),
         errors=errors,
         calibration=calibrated,
+        predictions=prediction_use(evidence.predictions),
+        disagreement=disagreement(evidence.rivals),
         cost=spent,
         llm=None if evidence.llm is None else llm_use(evidence.llm),
         failed=missing(evidence.jobs, "failed", MISSING_LISTED),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import jinja2
 from markupsafe import Markup
 
-from neurogloss.render import report_llm, report_output
+from neurogloss.render import report_llm, report_output, report_predictions
 from neurogloss.render import report_plots as plots
 from neurogloss.render import report_words as words
 from neurogloss.render.text import clean, count, number, share
@@ -40,8 +40,10 @@ def report_html(report: CampaignReport) -> str:
         words=words,
         llm=report_llm,
         output=report_output,
+        predictions=report_predictions,
         # matplotlib escapes the text that it draws.
         scores_plot=Markup(plots.scores_plot(report)),
         calibration_plot=Markup(plots.calibration_plot(report)),
+        predictions_plot=Markup(plots.predictions_plot(report)),
         p_values_plot=Markup(plots.p_values_plot(report)),
     )

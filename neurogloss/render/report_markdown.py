@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 
-from neurogloss.render import report_llm, report_output
+from neurogloss.render import report_llm, report_output, report_predictions
 from neurogloss.render import report_words as words
 from neurogloss.render.text import clean, count, fit, number, verdict
 
@@ -32,6 +32,7 @@ def report_markdown(report: CampaignReport) -> str:
     """The whole report."""
     sections = [
         _head(report), _checks(report), _scores(report), _output(report), _errors(report), _calibration(report),
+        _predictions(report), _disagreement(report),
         _cost(report),
         _llm(report),
         _missing("Failures", report.failed), _missing("Skipped by triage", report.skipped),
@@ -190,6 +191,31 @@ def _calibration(report: CampaignReport) -> str:
             _table(["p below", *(f"{(i + 1) / bins:.1f}" for i in range(bins))], rows, right=range(1, bins + 1)),
         ]
     return "\n\n".join(parts)
+
+
+def _predictions(report: CampaignReport) -> str:
+    use = report.predictions
+    if use is None:
+        return ""
+    parts = ["## Predictions before the seal", *(_paragraph(escape(one)) for one in report_predictions.sentences(use))]
+    for heading, rows in (
+        (report_predictions.HELD, report_predictions.held_rows(use)),
+        (report_predictions.CURVE, report_predictions.curve_rows(use)),
+        (report_predictions.INPUTS, report_predictions.kind_rows(use)),
+    ):
+        if rows:
+            cells = [[escape(row[0], 32), *row[1:]] for row in rows]
+            parts.append(_table(heading, cells, right=range(1, len(heading))))
+    return "\n\n".join(parts)
+
+
+def _disagreement(report: CampaignReport) -> str:
+    found = report.disagreement
+    if found is None:
+        return ""
+    lines = [_bullet(escape(line, 400)) for line in report_predictions.contested_lines(found)]
+    parts = ["## Disagreement", _paragraph(report_predictions.disagreement_sentence(found))]
+    return "\n\n".join([*parts, *(["\n".join(lines)] if lines else [])])
 
 
 def _cost(report: CampaignReport) -> str:

@@ -105,6 +105,30 @@ def calibration_plot(report: CampaignReport) -> str:
 
 
 @_styled
+def predictions_plot(report: CampaignReport) -> str:
+    """The calibration curve of probabilities at made-up inputs, with how many fell into each bin."""
+    use = report.predictions
+    if use is None or use.curve is None:
+        return ""
+    from matplotlib.ticker import NullFormatter
+
+    figure, (axes, below) = _axes(2, height=4.2, width=3.8, ratios=[3, 1])
+    bins = use.curve.bins
+    said, came = [one.predicted for one in bins], [one.observed for one in bins]
+    ends = [[one.observed - one.observed_low for one in bins], [one.observed_high - one.observed for one in bins]]
+    axes.plot([0, 1], [0, 1], color=_INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.errorbar(said, came, yerr=np.maximum(ends, 0), fmt="o-", color=_REAL, markersize=4.5, linewidth=1.2)
+    axes.set(ylabel="share that came", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02))
+    axes.tick_params(labelbottom=False)
+    below.bar([one.low for one in bins], [one.n for one in bins], width=[one.high - one.low for one in bins],
+              align="edge", color=_REAL, alpha=0.45)  # fmt: skip
+    below.set_yscale("log")
+    below.yaxis.set_minor_formatter(NullFormatter())
+    below.set(xlabel="probability said", ylabel="inputs")
+    return _svg(figure, "Calibration of predictions")
+
+
+@_styled
 def p_values_plot(report: CampaignReport) -> str:
     """p-values of the controls, stacked by kind, with the level line of an even spread."""
     known = [one for one in report.calibration.p_values if one.n]

@@ -13,7 +13,8 @@ from scipy import stats
 
 from agent.reporting import CampaignReport, Check, State, build_report
 from agent.reporting import statistics as numbers
-from agent.reporting.evidence import EDGES, Claim, Evidence, Head, Job
+from agent.reporting.evidence import EDGES, Claim, Evidence, Head, Job, Rivals
+from agent.reporting.predictions import prediction_use
 from agent.reporting.report import banner
 
 HEAD = Head(
@@ -437,3 +438,38 @@ def test_the_interval_of_the_area_is_that_of_resampling_units() -> None:
     assert found is not None
     assert found.low == pytest.approx(np.quantile(drawn, 0.025), abs=0.02)
     assert found.high == pytest.approx(np.quantile(drawn, 0.975), abs=0.02)
+
+
+def predicted(**changes: Any) -> dict[str, Any]:
+    held = {"foretold": 0.8, "low": 0.7, "high": 0.9, "value": 0.75, "held": True}
+    probes = [
+        {"kind": kind, "probability": p, "says": p > 0.5, "active": on}
+        for kind, p, on in (("fresh", 0.95, True), ("fresh", 0.95, False), ("random", 0.05, False))
+    ]
+    return {"sealed": {"f1": held, "recall": {**held, "held": None}}, "effect": None, "probes": probes, **changes}
+
+
+def test_predictions_are_pooled_over_the_descriptions_of_real_units() -> None:
+    missed = {"foretold": 0.8, "low": 0.7, "high": 0.9, "value": 0.5, "held": False}
+    use = prediction_use([predicted(), predicted(sealed={"f1": missed}, effect=missed), predicted(probes=None)])
+    assert use is not None
+    assert {name: (one.count, one.total) for name, one in use.held.items()} == {"f1": (2, 3), "effect": (0, 1)}
+    assert use.curve is not None
+    assert [(one.n, one.observed) for one in use.curve.bins] == [(2, 0.0), (4, 0.5)]
+    assert use.curve.error == pytest.approx((2 * 0.05 + 4 * 0.45) / 6)
+    assert {kind: curve.n for kind, curve in use.kinds.items()} == {"fresh": 4, "random": 2}
+    assert (use.right.count, use.right.total) == (4, 6)
+    assert prediction_use([]) is None
+    assert build_report(sound()).predictions is None
+
+
+def test_disagreement_lists_the_least_sure_first() -> None:
+    rivals = [
+        Rivals("mlp:0:0+", "sure", 1.0, []), Rivals("mlp:0:1+", "a", 0.8, [("b", 0.2)]),
+        Rivals("mlp:0:2+", "c", 0.5, [("d", 0.3), ("e", 0.2)]),
+    ]  # fmt: skip
+    found = build_report(replace(sound(), rivals=rivals)).disagreement
+    assert found is not None
+    assert (found.descriptions, found.contested, found.runners_up) == (3, 2, 3)
+    assert [(one.label, one.other, one.other_selection) for one in found.listed] == [("c", "d", 0.3), ("a", "b", 0.2)]
+    assert build_report(sound()).disagreement is None

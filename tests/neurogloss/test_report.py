@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from rich.cells import cell_len
 
 from agent.reporting import CampaignReport, build_report
-from agent.reporting.evidence import Claim, Evidence, Head, Job
+from agent.reporting.evidence import Claim, Evidence, Head, Job, Rivals
 from neurogloss.render.report_html import report_html
 from neurogloss.render.report_markdown import escape, report_markdown
 
@@ -25,6 +25,16 @@ HOSTILE = (
     "<script>alert(1)</script> | `code` **bold** _em_ [a](http://evil.example) ![i](x) \x1b[2J \u202e "
     "&amp; www.evil.example a@b.example \\ # $x$ ~~s~~ \x07\r\n* item\n<img src=x onerror=alert(1)> ``` </svg></style>"
 )
+
+
+PREDICTED = {
+    "sealed": {"f1": {"foretold": 0.8, "low": 0.7, "high": 0.9, "value": 0.75, "held": True}},
+    "effect": {"foretold": 0.8, "low": 0.7, "high": 0.9, "value": 0.5, "held": False},
+    "probes": [
+        {"kind": kind, "probability": p, "says": p > 0.5, "active": on}
+        for kind, p, on in (("fresh", 0.9, True), ("fresh", 0.8, True), ("random", 0.1, False), (HOSTILE, 0.4, True))
+    ],
+}  # fmt: skip
 
 
 def hostile_report() -> CampaignReport:
@@ -43,7 +53,8 @@ def hostile_report() -> CampaignReport:
         jobs.append(Job(unit, "done", control, seconds=1.0))
     jobs += [Job(f"mlp:1:{i}", status, reason=HOSTILE) for i in range(12) for status in ("failed", "skipped")]
     head = Head(HOSTILE, "open", HOSTILE, HOSTILE, HOSTILE, HOSTILE, "bh", "hash", 0.05, pending=3)
-    return build_report(Evidence(head, claims, jobs, {"seconds": 30.0}))
+    rivals = [Rivals(f"mlp:0:{i}+", HOSTILE, 0.6, [(HOSTILE, 0.4)]) for i in range(3)]
+    return build_report(Evidence(head, claims, jobs, {"seconds": 30.0}, predictions=[PREDICTED] * 3, rivals=rivals))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +102,7 @@ def test_html_loads_nothing(hostile: CampaignReport) -> None:
             assert value.count("url(") == value.count("url(#"), value
     assert "@import" not in text
     assert "default-src 'none'" in text
-    assert text.count("<svg") == 3
+    assert text.count("<svg") == 4
     ids = [value for _, name, value in page.attributes if name == "id"]
     assert len(ids) == len(set(ids))
     assert {value[1:] for _, name, value in page.attributes if name == "xlink:href" and value[0] == "#"} <= set(ids)
@@ -128,12 +139,12 @@ def test_markdown_gives_no_meaning_to_hostile_text(hostile: CampaignReport) -> N
 
 def test_no_table_cell_of_the_markdown_spills_over(hostile: CampaignReport) -> None:
     tokens = MarkdownIt("commonmark").enable("table").parse(report_markdown(hostile))
-    assert sum(token.type == "table_open" for token in tokens) == 7
+    assert sum(token.type == "table_open" for token in tokens) == 10
     # A row with too many cells loses some in the parser, so the source's own bars are counted too.
     rows = [line for line in report_markdown(hostile).splitlines() if line.startswith("| ")]
-    assert sum(token.type == "tr_open" for token in tokens) + 7 == len(rows)
+    assert sum(token.type == "tr_open" for token in tokens) + 10 == len(rows)
     bars = [len(re.findall(r"(?<!\\)\|", line)) for line in rows]
-    assert set(bars) == {5, 6, 7, 12, 3}
+    assert set(bars) == {3, 4, 5, 6, 7, 12}
 
 
 def test_escaping_never_cuts_an_escape_in_two() -> None:

@@ -1,0 +1,1 @@
+"""Predictions filed before the seal is opened, and rivals that are kept, against planted truth."""
