@@ -6,6 +6,8 @@ the campaign; so it can be set again when a row is withdrawn (`store.withdraw`),
 
 - a score that was withdrawn;
 - the scores of an output half whose test (the experiment, or what was observed in it) was withdrawn or is gone;
+- a trial of a contest that was withdrawn: a rival that was refuted by trials, of which those that count do not come to
+  1 / alpha any more, is undecided and no longer dropped;
 - where experiments on the subject supported the rival that a claim asserts, and none of them is left, the claim cannot
   be supported by its scores alone: its input half is inconclusive at best.
 """
@@ -21,11 +23,13 @@ from agent.error_control import control_errors, deciding, scores_of
 from agent.outcome import outcome_of
 from agent.plain import plain
 from agent.sealed import verdict
-from agent.spec import BEFORE, CampaignSpec
+from agent.spec import BEFORE, CampaignSpec, ContestSettings
 from agent.state import Json
 from scorers.verdict import Verdict
 from store.claim_rows import CampaignEvidence, ClaimRow, Judged, Withdrawn
 
+#: How a rival that trials refuted says why it was dropped (`agent.contest.telling`).
+REFUTED = "dropped: refuted by trials"
 #: The kind of experiment in which output halves are tested, and the scorer of its scores.
 OUTPUT_TEST, OUTPUT_SCORER = "output test", "output"
 
@@ -41,7 +45,7 @@ def judge(evidence: CampaignEvidence, *, closing: bool = False) -> Judged:
     claims = [_by_itself(claim, alpha) for claim in evidence.claims]
     own = {claim.description_id: claim.details["verdict"] for claim in claims if "verdict" in claim.details}
     if not closing and evidence.status != "done":
-        return Judged({}, {key: plain(one) for key, one in own.items()})
+        return Judged({}, {key: plain(one) for key, one in own.items()}, statuses=_rivals(evidence))
     method = str(evidence.spec.get("error_method", BEFORE["error_method"]))
     found = control_errors(claims, method=method, alpha=alpha)
     verdicts = {
@@ -58,7 +62,20 @@ def judge(evidence: CampaignEvidence, *, closing: bool = False) -> Judged:
         alpha=alpha,
         method=method,
     )
-    return Judged(found.q_values, {key: plain(one) for key, one in verdicts.items()}, plain(outcome.to_json()))
+    return Judged(
+        found.q_values, {key: plain(one) for key, one in verdicts.items()}, plain(outcome.to_json()), _rivals(evidence)
+    )
+
+
+def _rivals(evidence: CampaignEvidence) -> dict[int, str]:
+    """Statuses of rivals that trials refuted and of whose trials some were withdrawn; see `agent.contest.weighing`."""
+    contest = evidence.spec.get("contest") or {}
+    limit = math.log(1 / float(contest.get("alpha", ContestSettings.model_fields["alpha"].default)))
+    return {
+        rival.hypothesis_id: "dropped" if -math.fsum(rival.ratios) >= limit else str(Verdict.INCONCLUSIVE)
+        for rival in evidence.rivals
+        if rival.dropped.startswith(REFUTED)
+    }
 
 
 def _by_itself(claim: ClaimRow, alpha: float) -> ClaimRow:
@@ -162,6 +179,10 @@ def check(db: store.Database, campaign: str, *, write: bool = False) -> Checked:
         derived = judge(evidence)
         for claim in evidence.claims:
             found.extend(_differences(claim, derived))
+        for rival in evidence.rivals:
+            if (status := derived.statuses.get(rival.hypothesis_id, rival.status)) != rival.status:
+                row = f"hypothesis:{rival.hypothesis_id}"
+                found.append(Difference(rival.unit, rival.key[:1], row, "status", rival.status, status))
         if evidence.outcome != derived.outcome:
             place, _, ends = store.differences(evidence.outcome, derived.outcome, 1)[0].partition(": ")
             stored, _, anew = ends.partition(" ≠ ")

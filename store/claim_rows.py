@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 Json = dict[str, Any]
@@ -134,6 +134,21 @@ class ControlRow:
 
 
 @dataclass(frozen=True)
+class RefutedRival:
+    """A rival that is not asserted, and of whose trials some do not count any more."""
+
+    hypothesis_id: int
+    unit: str
+    key: str
+    status: str
+    """As it is stored."""
+    dropped: str
+    """Why it was dropped."""
+    ratios: tuple[float, ...]
+    """Of the trials that count: log likelihood ratio of what came, for it against the others, in nats."""
+
+
+@dataclass(frozen=True)
 class CampaignEvidence:
     """All that the verdicts of a campaign rest on, as it stands in one state of the database."""
 
@@ -145,6 +160,7 @@ class CampaignEvidence:
     controls: list[ControlRow]
     outcome: Json | None = None
     """As it is stored."""
+    rivals: tuple[RefutedRival, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,3 +174,5 @@ class Judged:
     and of the hypothesis that it asserts, its 'output' that of the description's output half."""
     outcome: Json | None = None
     """Of the campaign."""
+    statuses: Mapping[int, str] = field(default_factory=dict)
+    """Of hypotheses that are not asserted, by their ids."""

@@ -94,6 +94,8 @@ def judge_again(session: Session, campaign_id: int, judge: Judge) -> Judged:
             raise StoreError(f"Score {score_id} is not one of the campaign's.")
     for description_id, verdict in judged.verdicts.items():
         _judge(session, campaign_id, description_id, verdict)
+    for hypothesis_id, status in judged.statuses.items():
+        session.get_one(schema.Hypothesis, hypothesis_id).status = status
     row = session.get_one(schema.Campaign, campaign_id)
     row.outcome = None if judged.outcome is None else dict(judged.outcome)
     session.flush()

@@ -38,6 +38,16 @@ class VerdictChange:
 
 
 @dataclass(frozen=True)
+class RivalChange:
+    """A rival that is not asserted, and whose status is another now."""
+
+    hypothesis_id: int
+    key: str
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
 class Amended:
     """What came of withdrawing a row, or of putting it back."""
 
@@ -50,6 +60,8 @@ class Amended:
     reason: str
     changes: tuple[VerdictChange, ...]
     """On the unit itself first; error control may change others of the campaign."""
+    rivals: tuple[RivalChange, ...] = ()
+    """Of the unit: refuted by trials that do not count any more, or that count again."""
 
 
 def withdraw(db: Database, row: Ref, reason: str, judge: Judge) -> Amended:
@@ -97,15 +109,20 @@ def _amend(db: Database, row: Ref, action: str, reason: str, judge: Judge) -> Am
         told = _Told(campaign_id=campaign_id, action=action, reason=reason.strip(), **{f"{kind}_id": number})
         session.add(told)
         session.flush()
-        before = _verdicts(session, campaign_id)
-        judge_again(session, campaign_id, judge)
+        before, held = _verdicts(session, campaign_id), _statuses(session, campaign_id)
+        judged = judge_again(session, campaign_id, judge)
+        rivals = [
+            RivalChange(key, held[key][0], held[key][1], status)
+            for key, status in judged.statuses.items()
+            if held[key][1] != status
+        ]
         changes = [
             VerdictChange(key, name, polarity, half, old, new, tuple(reasons))
             for (key, half), (name, polarity, new, reasons) in _verdicts(session, campaign_id).items()
             if (old := before[key, half][2]) != new
         ]
         changes.sort(key=lambda change: (change.unit != unit, change.description_id, change.half))
-        return Amended(told.id, str(row), campaign, unit, action, told.reason, tuple(changes))
+        return Amended(told.id, str(row), campaign, unit, action, told.reason, tuple(changes), tuple(rivals))
 
 
 def _place(session: Session, kind: str, number: int) -> tuple[int, str, str] | None:
@@ -129,6 +146,13 @@ def _place(session: Session, kind: str, number: int) -> tuple[int, str, str] | N
         query = query.where((experiment.id if kind == "experiment" else schema.Observation.id) == number)
     found = session.execute(query).one_or_none()
     return None if found is None else (found[0], found[1], found[2])
+
+
+def _statuses(session: Session, campaign_id: int) -> dict[int, tuple[str, str]]:
+    """Hypotheses of a campaign: key and status by id."""
+    rival, job = schema.Hypothesis, schema.Investigation
+    query = sa.select(rival.id, rival.key, rival.status).join(job, job.id == rival.investigation_id)
+    return {row[0]: (row[1], row[2]) for row in session.execute(query.where(job.campaign_id == campaign_id))}
 
 
 def _verdicts(

@@ -183,7 +183,11 @@ def _change(found: Amended) -> list[RenderableType]:
         half = "fires on" if change.half == "input" else "when on"
         lines.append(Text(f"  {clean(change.unit)}{change.polarity} {half}: {change.before} → {change.after}", "bold"))
         lines += [Text(f"    {clean(reason)}", "dim") for reason in change.reasons[-2:]]
-    if not found.changes:
+    lines += [
+        Text(f"  {clean(found.unit)} rival {clean(one.key)}: {one.before} → {one.after}", "bold")
+        for one in found.rivals
+    ]
+    if not found.changes and not found.rivals:
         lines.append(Text("  No verdict is another for it.", "dim"))
     return lines
 

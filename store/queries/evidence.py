@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from store import schema
 from store.campaigns import get_campaign
-from store.claim_rows import CampaignEvidence, ClaimRow, ClaimScore, ClaimTest, ControlRow, Withdrawn
+from store.claim_rows import CampaignEvidence, ClaimRow, ClaimScore, ClaimTest, ControlRow, RefutedRival, Withdrawn
 from store.database import Database
 from store.records import EVIDENCE_KINDS
 from store.schema.views import invalid_rows
@@ -49,6 +49,7 @@ def evidence_in(session: Session, campaign_id: int) -> CampaignEvidence:
         claims_in(session, campaign_id),
         controls_in(session, campaign_id),
         campaign.outcome,
+        _refuted(session, campaign_id),
     )
 
 
@@ -118,6 +119,38 @@ def withdrawn_in(session: Session, campaign_id: int | None = None) -> dict[tuple
         kind = next(kind for kind in EVIDENCE_KINDS if row[f"{kind}_id"] is not None)
         found[kind, int(row[f"{kind}_id"])] = str(row["reason"])
     return found
+
+
+def _refuted(session: Session, campaign_id: int) -> tuple[RefutedRival, ...]:
+    """Rivals that are not asserted, some of whose observations were withdrawn, now or before they were put back."""
+    rival, seen, job, told = schema.Hypothesis, schema.Observation, schema.Investigation, schema.Invalidation
+    asserted = sa.select(schema.Description.hypothesis_id).where(schema.Description.hypothesis_id.is_not(None))
+    touched = (
+        sa.select(seen.hypothesis_id)
+        .join(told, sa.or_(told.observation_id == seen.id, told.experiment_id == seen.experiment_id))
+        .where(told.campaign_id == campaign_id, seen.hypothesis_id.is_not(None))
+    )
+    query = (
+        sa.select(rival, schema.Unit.unit)
+        .join(job, job.id == rival.investigation_id)
+        .join(schema.Unit, schema.Unit.id == job.unit_id)
+        .where(rival.id.in_(touched), rival.id.not_in(asserted))
+        .order_by(rival.id)
+    )
+    found = session.execute(query).all()
+    if not found:
+        return ()
+    invalid = withdrawn_in(session, campaign_id)
+    ratios: dict[int, list[float]] = defaultdict(list)
+    observed = sa.select(seen).where(seen.hypothesis_id.in_([row.id for row, _ in found])).order_by(seen.id)
+    for one in session.scalars(observed):
+        gone = ("observation", one.id) in invalid or ("experiment", one.experiment_id) in invalid
+        if not gone and isinstance(ratio := one.data.get("log_likelihood_ratio"), int | float):
+            ratios[one.hypothesis_id or 0].append(float(ratio))
+    return tuple(
+        RefutedRival(row.id, unit, row.key, row.status, str(row.details.get("dropped", "")), tuple(ratios[row.id]))
+        for row, unit in found
+    )
 
 
 def _tests(session: Session, campaign_id: int, invalid: dict[tuple[str, int], str]) -> dict[int, list[ClaimTest]]:

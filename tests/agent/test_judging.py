@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,16 @@ from agent import load_spec, run_campaign
 from agent.judging import check, judge
 from store import schema
 from store.claim_rows import CampaignEvidence, ClaimRow, ClaimScore, ClaimTest, Withdrawn
-from store.queries.citations import Ref
+from store.queries.citations import Ref, parse_ref
+from store.records import (
+    DescriptionRecord,
+    ExperimentRecord,
+    HypothesisRecord,
+    InvestigationResult,
+    ObservationRecord,
+    SubjectRecord,
+    UnitRecord,
+)
 
 Open = Callable[[], store.Database]
 
@@ -94,6 +103,47 @@ def test_the_family_of_a_closed_campaign_is_what_is_left_of_it() -> None:
     assert alone.verdicts[1]["input"] == "supported"
     assert alone.outcome is not None
     assert (alone.outcome["accepted"], alone.outcome["claims"]) == (1, 2)
+
+
+@pytest.fixture
+def contested(tmp_path: Path) -> Iterator[store.Database]:
+    """A rival that two trials refute together: log e-value 2.5 + 1.5, against log 20 = 3.0."""
+    with store.open_database(tmp_path / "contested.db") as db:
+        subject = store.register_subject(db, SubjectRecord("tiny", "f00d"))
+        made = store.create_campaign(db, "first", {"contest": {"alpha": 0.05}}, "hash", subject_id=subject)
+        store.add_investigations(db, made.id, subject, ["mlp:0:1"])
+        job = store.lease_next(db, made.id, "test", 60)
+        assert job is not None
+        dropped = {"dropped": "dropped: refuted by trials: e-value 54.6 at alpha 0.05"}
+        trials = [
+            ExperimentRecord(
+                "probe",
+                observations=[ObservationRecord("told", {"log_likelihood_ratio": ratio}, "+2", "inconclusive")],
+            )
+            for ratio in (-2.5, -1.5)
+        ]
+        rivals = [
+            HypothesisRecord("+1", "+", "pattern", "a", "a", status="supported"),
+            HypothesisRecord("+2", "+", "pattern", "b", "b", status="dropped", details=dropped),
+        ]
+        claim = DescriptionRecord("+", "a", "a", "pattern", "c1", verdict_input="supported", hypothesis="+1")
+        store.finish(
+            db, job, InvestigationResult(UnitRecord("mlp:0:1"), hypotheses=rivals, experiments=trials,
+                                         descriptions=[claim]),
+        )  # fmt: skip
+        yield db
+
+
+@pytest.mark.parametrize("which", ["experiment:1", "observation:2"])
+def test_a_rival_is_dropped_no_longer_when_what_refuted_it_is_withdrawn(contested: store.Database, which: str) -> None:
+    before = store.content_hash(contested, "first")
+    found = store.withdraw(contested, parse_ref(which), "cut off", judge)
+    assert [(one.key, one.before, one.after) for one in found.rivals] == [("+2", "dropped", "inconclusive")]
+    assert {row.key: row.status for row in store.unit_page(contested, "mlp:0:1").hypotheses}["+2"] == "inconclusive"
+    assert check(contested, "first").differences == ()
+    back = store.reinstate(contested, parse_ref(which), "it was whole", judge)
+    assert [(one.before, one.after) for one in back.rivals] == [("inconclusive", "dropped")]
+    assert store.content_hash(contested, "first") == before
 
 
 @pytest.fixture(scope="module")
