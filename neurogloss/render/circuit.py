@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import RenderableType
@@ -13,8 +14,10 @@ from neurogloss.render.tables import facts, simple_table
 from neurogloss.render.text import clean, fit, number, visible
 
 if TYPE_CHECKING:
-    from tools.circuits import Circuit
+    from tools.circuits import Circuit, CircuitNode
 
+#: Characters of names that stand side by side in a figure.
+_LAYER = 118
 _INPUTS = {"q": "queries", "k": "keys", "v": "values"}
 
 
@@ -72,19 +75,29 @@ def circuit_graph(found: Circuit, task: str) -> Graph:
     """Parts by layer, with the paths between them; a path into several inputs of a head is one arrow for each."""
     layers = sorted({node.layer for node in found.nodes})
     rows = {layer: i for i, layer in enumerate(layers)}
-    nodes = [Node(node.name, rows[node.layer], value=node.noising) for node in found.nodes]
+    shown = [node for layer in layers for node in _strongest([one for one in found.nodes if one.layer == layer])]
+    nodes = [Node(node.name, rows[node.layer], value=node.noising) for node in shown]
     nodes.append(Node("logits", len(layers)))
     arrows: dict[tuple[str, str], float] = {}
+    known = {node.name for node in nodes}
     for edge in found.edges:
         receiver = edge.receiver.rpartition(":")[0] if edge.receiver[-2:] in (":q", ":k", ":v") else edge.receiver
         key = (edge.sender, receiver)
-        if abs(edge.effect) > abs(arrows.get(key, 0.0)):
+        if known.issuperset(key) and abs(edge.effect) > abs(arrows.get(key, 0.0)):
             arrows[key] = edge.effect
     c = found.criteria
+    some = "" if len(shown) == len(found.nodes) else f", {len(shown)} of {len(found.nodes)} parts shown"
     title = (
-        f"{task}: faithful {number(c.faithfulness, 2)} (random at most "
+        f"{task}{some}: faithful {number(c.faithfulness, 2)} (random at most "
         f"{number(max(c.random_faithfulness, default=0.0), 2)}), incomplete {number(c.incompleteness, 2)}, minimal "
         f"{number(c.least_need, 2)}"
     )
     return Graph(nodes, [Arrow(a, b, value) for (a, b), value in arrows.items()],
                  [*(f"layer {layer}" for layer in layers), "logits"], title=title, scale="path effect")  # fmt: skip
+
+
+def _strongest(nodes: Sequence[CircuitNode]) -> list[CircuitNode]:
+    """As many of a layer's parts as stand side by side, those with the largest effects, in their order."""
+    room = next((n for n in range(len(nodes), 1, -1) if n * max(len(one.name) + 3 for one in nodes) <= _LAYER), 1)
+    kept = sorted(nodes, key=lambda one: -abs(one.noising))[:room]
+    return [one for one in nodes if one in kept]

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
+from neurogloss.render.circuit import circuit_graph
 from tools.ablation import Reference, ablate
-from tools.circuits import task
+from tools.circuits import Circuit, CircuitEdge, CircuitNode, Criteria, task
 from tools.patching import all_nodes, decompose, sweep
 from tools.subject import load_subject
 from tools.types import UnitId
@@ -68,6 +69,19 @@ def test_pictures_are_drawn(on_tiny: Run, tmp_path: Path, name: str, ending: str
     answer = on_tiny(*CALLS[name], "--plot", str(file))
     assert answer.code == 0, answer.err
     assert file.read_bytes()[:5] in (b"\x89PNG\r", b"<?xml")
+
+
+def test_of_many_parts_a_circuit_s_figure_has_the_strongest() -> None:
+    nodes = tuple(CircuitNode(f"sae:res:{100 + i}", 2, (-1) ** i * i / 100, 0.0, None, None) for i in range(30))
+    edges = (CircuitEdge("sae:res:129", "logits", 0.3), CircuitEdge("sae:res:101", "logits", 0.2))
+    criteria = Criteria(1.0, 0.0, 1.0, 1.0, 0.1, (), (), (), ())
+    circuit = Circuit(nodes, edges, criteria, (), "zero", None, 0.05, 2, 2, 1.0, 0.0, (), 9, 0)
+    graph = circuit_graph(circuit, "a task")
+    shown = [node.name for node in graph.nodes][:-1]
+    assert shown == [f"sae:res:{i}" for i in range(130 - len(shown), 130)]
+    assert 4 < len(shown) < 12
+    assert [(arrow.source, arrow.target) for arrow in graph.arrows] == [("sae:res:129", "logits")]
+    assert f"{len(shown)} of 30 parts shown" in graph.title
 
 
 def test_patch_prints_what_the_function_finds(on_tiny: Run, tiny_gpt2_folder: Path) -> None:
