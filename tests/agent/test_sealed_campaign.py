@@ -195,8 +195,8 @@ def test_second_opening_of_a_claim_is_refused_and_a_revised_claim_is_a_new_versi
     class Greedy(Desk):
         """Opens what it has opened, and then again for a claim that it has changed since."""
 
-        def __init__(self, *arguments: Any) -> None:
-            super().__init__(*arguments)
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
             once = self.open_sealed
 
             def twice(claim: str, polarity: str, predictions: str | None) -> Any:
@@ -232,8 +232,8 @@ import agent.workers
 from agent import Observer, load_spec, run_campaign
 
 class Doomed(agent.workers.Desk):
-    def __init__(self, *arguments):
-        super().__init__(*arguments)
+    def __init__(self, *arguments, **named):
+        super().__init__(*arguments, **named)
         once = self.open_sealed
         def open_and_die(claim, polarity, predictions):
             once(claim, polarity, predictions)
