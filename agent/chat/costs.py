@@ -27,7 +27,8 @@ _FREE = ("write_lens", "read_lens", "head_circuit", "unit_origins")
 #: Tool -> how often it runs each token of its texts, where its arguments do not tell; seen on the built-in model.
 _RUNS = {
     "logit_lens": 8, "head_patterns": 8, "patchscope": 50, "attribute": 60, "information_flow": 200, "steer": 12,
-    "dose_response": 800, "patch": 60, "path_patch": 60, "circuit": 10_000, "knock_out": 20, "scale_attention": 20,
+    "dose_response": 800, "patch": 60, "path_patch": 60, "decompose": 60, "circuit": 10_000, "knock_out": 20,
+    "scale_attention": 20, "concept": 4,
 }  # fmt: skip
 #: Tokens of the texts that a tool takes where it is given none.
 _OWN_TEXTS = 100
