@@ -58,7 +58,7 @@ def circuit(
       neurogloss circuit induction --plot circuit.png
       neurogloss circuit ioi --subject planted
       neurogloss circuit --task docs/tasks/assign.jsonl --mlps
-      neurogloss circuit --task docs/tasks/assign.jsonl --no-heads --latents 60
+      neurogloss circuit --task docs/tasks/assign.jsonl --no-heads --latents 20
     """
     saved = picture(plot)
     asked, name = task_fields(call, task, file)
