@@ -29,6 +29,7 @@ bench: $(INSTALLED)  ## the README's questions, asked of the built-in models; ta
 	$(BIN)/python benchmarks/shuffled_weights.py --sample 8 --max-tokens 300000
 	$(BIN)/python benchmarks/kill.py --kills 10
 	$(BIN)/python -m benchmarks.planted --subject planted:seed=1 --seeds 3 --sample 4 --sequential --json planted.json
+	$(BIN)/python -m benchmarks.contest --seeds 3 --sample 2 --json contest.json
 	$(BIN)/python -m benchmarks.error_control --json error-control.json
 	$(BIN)/python -m benchmarks.find --seed 5 --json find.json
 	$(BIN)/python -m benchmarks.causal --json causal.json

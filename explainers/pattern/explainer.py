@@ -13,11 +13,11 @@ from explainers.output.attach import with_claim
 from explainers.pattern.causal import Causal
 from explainers.pattern.edit_check import Edits, edit_strongest
 from explainers.pattern.grow import Settings
-from explainers.pattern.heads import head_label, head_sentence, roles
+from explainers.pattern.heads import head_label, head_sentence, in_words, roles
 from explainers.pattern.learn import Learned, learn
 from explainers.pattern.plan import Rows
 from explainers.pattern.prune import Candidate, precision_recall
-from explainers.pattern.words import exceptions, input_half, label
+from explainers.pattern.words import exceptions
 from explainers.registry import register
 from explainers.rules.ast import Rule
 from explainers.rules.features import FeatureTable
@@ -107,13 +107,9 @@ class PatternExplainer:
         for name, rows in zip(("explore", "refine"), splits, strict=True):
             precision, recall = precision_recall(rows.predictions(rule, candidate.plan), rows)
             details[name] = {"precision": precision, "recall": recall}
-        text = input_half(rule, shares, evidence.threshold)
-        short = label(rule, shares, evidence.threshold)
+        short, text = in_words(rule, shares, evidence.threshold, evidence.edges)
         if evidence.edges is not None:
-            found = roles(evidence.edges)
-            details["roles"] = [asdict(role) for role in found]
-            text = f"{head_sentence(evidence.edges)} {text.replace('Fires ', 'Writes most ', 1)}"
-            short = head_label(evidence.edges)
+            details["roles"] = [asdict(role) for role in roles(evidence.edges)]
         if edits is not None:
             check = edits.check(rule)
             details["edits"] = check.to_json()

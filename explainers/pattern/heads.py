@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from explainers.pattern.words import input_half, label
+from explainers.rules.ast import Rule
 
 if TYPE_CHECKING:
     from tools.heads import EdgeProfile
@@ -89,3 +93,18 @@ def head_sentence(profile: EdgeProfile) -> str:
         "Has no single attention role: its attention is mixed, the largest share above even spread going to "
         f"{_PHRASES[strongest]} ({float(getattr(profile, strongest)):.0%})."
     )
+
+
+def in_words(rule: Rule, shares: Sequence[float], threshold: float, profile: EdgeProfile | None) -> tuple[str, str]:
+    """Label and input half of a rule; of a head's, what it attends to comes first.
+
+    Args:
+        rule: The rule.
+        shares: Per clause the share of the unit's activity that it catches (explore).
+        threshold: Magnitude above which the unit counts as active.
+        profile: What a head attends to; None for other units.
+    """
+    text = input_half(rule, shares, threshold)
+    if profile is None:
+        return label(rule, shares, threshold), text
+    return head_label(profile), f"{head_sentence(profile)} {text.replace('Fires ', 'Writes most ', 1)}"

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from explainers.pattern.heads import head_label, head_sentence, roles
+from explainers.pattern.heads import head_label, head_sentence, in_words, roles
+from explainers.rules.language import parse_rule
 from tools.heads import EDGES, EdgeProfile
 from tools.types import UnitId
 
@@ -47,3 +48,12 @@ def test_the_sentence_gives_the_mass_beside_its_baseline() -> None:
     text = head_sentence(profile(previous=0.9))
     assert "the token before (90% of its attention where there is one, against 5%" in text
     assert "mixed" in head_sentence(profile())
+
+
+def test_a_rule_of_a_head_is_told_with_what_it_attends_to_and_that_of_others_is_not() -> None:
+    rule = parse_rule('rule v1\n3.0 if token in {" dog"}\nelse 0.0')
+    assert in_words(rule, [1.0], 1.0, None) == ("“ dog”", "Fires on “ dog”.")
+    short, text = in_words(rule, [1.0], 1.0, profile(previous=0.9))
+    assert short == "previous-token head"
+    assert text.startswith("Attends from each token to the token before")
+    assert text.endswith("Writes most on “ dog”.")

@@ -10,7 +10,8 @@ import numpy as np
 from agent.contest.beliefs import Floats
 from agent.contest.pattern.bases import Material, rule_of
 from agent.contest.pattern.casefile import CaseFile
-from explainers.pattern.words import exceptions, input_half, label
+from explainers.pattern.heads import in_words
+from explainers.pattern.words import exceptions
 from explainers.rules.ast import MAX_CLAUSES, MAX_LITERALS, Clause, Compare, InSet, Literal, Place, Rule, State
 from explainers.rules.evaluate import matches
 from explainers.rules.features import TOKENS_BACK
@@ -214,10 +215,10 @@ def _described(rule: Rule, before: Explanation, material: Material) -> Explanati
             for clause, share in zip(rule.clauses, shares, strict=True)
         ],
     }  # fmt: skip
+    short, text = in_words(rule, shares, threshold, material.context.evidence.edges)
     return Explanation(
-        before.explainer, label(rule, shares, threshold), input_half(rule, shares, threshold), before.output_half,
-        format_rule(rule), exceptions(rule, threshold), details,
-    )  # fmt: skip
+        before.explainer, short, text, before.output_half, format_rule(rule), exceptions(rule, threshold), details
+    )
 
 
 def _mean(magnitude: Floats, weights: Floats, rows: BoolArray) -> float:
