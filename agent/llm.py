@@ -12,7 +12,6 @@ from typing import Any, cast
 import torch
 
 from agent.claims import try_rivals
-from agent.contest import policy as policies
 from agent.llm_settings import LlmSettings
 from agent.progress import Observer
 from agent.spec import CampaignSpec
@@ -61,10 +60,6 @@ def check_plan(spec: CampaignSpec) -> None:
             )
     for name in spec.diagnostics:
         DIAGNOSTICS.get(name)
-    if spec.contest.rounds and spec.contest.policy != "auto":
-        policies.get(spec.contest.policy, **spec.contest.options)
-        if spec.contest.policy == "llm" and spec.llm is None:
-            raise NoModelError("The contest's policy 'llm' asks a language model. Name one: --llm vllm:MODEL.")
     if spec.llm is not None:
         Prompts(_folder(spec.llm))
 

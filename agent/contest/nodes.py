@@ -27,10 +27,15 @@ def check_contest(spec: CampaignSpec) -> None:
     """Tells of an unknown policy, or of options that it does not take, before anything is spent.
 
     Raises:
-        PolicyError: There is no such policy.
+        PolicyError: There is no such policy, or it asks a language model and none is named.
     """
-    if spec.contest.rounds and spec.contest.policy != "auto":
-        policies.get(spec.contest.policy, **spec.contest.options)
+    if not spec.contest.rounds or spec.contest.policy == "auto":
+        return
+    policies.get(spec.contest.policy, **spec.contest.options)
+    if spec.contest.policy == "llm" and spec.llm is None:
+        raise policies.PolicyError(
+            "The contest's policy 'llm' asks a language model. Name one: --llm vllm:MODEL, or --llm openai:MODEL@URL."
+        )
 
 
 def held(desk: Desk) -> bool:

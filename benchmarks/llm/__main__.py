@@ -37,6 +37,8 @@ def main() -> None:
     spent.add_argument("--tokenizer", help="'tekken' (needs mistral-common), or a folder; default: the server's own")
     spent.add_argument("--sample", type=int, default=10, help="units of each layer")
     spent.add_argument("--explainer", default="quantiles")
+    spent.add_argument("--n", type=int, default=1, help="descriptions that are drawn")
+    spent.add_argument("--contest", choices=["auto", "llm", "off"], default="auto", help="who tells rivals apart")
     busy = kinds.add_parser("throughput", help="busy share of the allowed concurrency, and memory")
     busy.add_argument("--units", type=int, default=1000)
     busy.add_argument("--concurrency", type=int, default=32)
@@ -68,7 +70,9 @@ def count(args: argparse.Namespace) -> tuple[object, str]:
             with server_process() as server:
                 spec = settings(
                     server.url, units=("mlp:*:*",), sample=args.sample, max_tokens=args.max_tokens,
-                    explainer=args.explainer, diagnostics=["detection", "fuzzing"],
+                    explainer=args.explainer, explainer_options={"n": args.n},
+                    diagnostics=["detection", "fuzzing"],
+                    contest="off" if args.contest == "off" else {"policy": args.contest},
                 )  # fmt: skip
                 run(spec, database, kept)
         with store.open_database(database, create=False) as db:

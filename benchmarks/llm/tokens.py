@@ -16,6 +16,8 @@ of detection and 19.6k of fuzzing with 100 examples each, beside the description
 PUBLISHED_CACHEABLE = 0.70
 DEFAULT = ("explain", "predict")
 """Purposes of calls that are made by default: the description and its score."""
+CONTEST = (*DEFAULT, "trials", "revise")
+"""These, and those of a contest by the policy `llm`."""
 COMPARED = ("explain", "detection", "fuzzing")
 """Purposes of the published figure."""
 
@@ -79,6 +81,7 @@ def figures(groups: list[Group], claims: int) -> dict[str, Any]:
         "groups": [{**vars(group), "per_description": group.each} for group in groups],
         "all": total(groups),
         "default": total([group for group in groups if group.purpose in DEFAULT]),
+        "contest": total([group for group in groups if group.purpose in CONTEST]),
         "compared": total([group for group in groups if group.purpose in COMPARED]),
         "published": {"per_description": PUBLISHED, "cacheable": PUBLISHED_CACHEABLE},
     }
@@ -92,6 +95,7 @@ def render(found: dict[str, Any]) -> str:
         rows.append(_row(f"{group['purpose']} ({group['asker']})", group["calls"], group["claims"], group, cacheable))
     for name, key in (
         ("default: description and score", "default"),
+        ("with the contest", "contest"),
         ("explain, detection, fuzzing", "compared"),
         ("all", "all"),
     ):
