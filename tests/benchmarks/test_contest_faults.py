@@ -59,7 +59,7 @@ def test_a_killed_campaign_holds_what_an_undisturbed_one_does(
     llm_server.faults = faults
     plan = plan_of(llm_server, units=["mlp:1:0-7"], **tiny)
     plan["llm"] |= {"retries": 8}
-    assert run_killed(plan, tmp_path / "killed", kills=2, seed=2) == 2
+    assert run_killed(plan, tmp_path / "killed", kills=1, seed=2) == 1
     with ProgrammableServer(faults=faults) as other:
         plan["llm"] |= {"endpoints": [f"openai:{other.model}@{other.url}"]}
         assert run_killed(plan, tmp_path / "whole", kills=0, seed=0) == 0

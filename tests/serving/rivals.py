@@ -90,7 +90,7 @@ def asked_trials(chat: Chat) -> list[dict[str, Any]]:
 def asked_revisions(chat: Chat) -> list[dict[str, Any]]:
     """A better description in the place of one that results speak against; rivals that are far behind are dropped."""
     rivals, results = rivals_of(chat), results_of(chat)
-    if not rivals or not results:
+    if not rivals or not results or chat.repairs:
         return []
     texts = chat.texts()
     told = dict(_WEIGHT.findall(chat.sections.get("WEIGHTS", "")))

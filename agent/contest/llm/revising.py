@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from agent.claims import try_rivals
 from agent.contest.llm.forms import RevisionAsked, RivalSaid
 from agent.contest.llm.probing import UnusableError, words_alone
 from agent.contest.llm.shown import Material
@@ -18,6 +19,8 @@ from explainers.prompted.answers import one_line, read_rule
 from explainers.prompted.asking import density
 from explainers.types import Explanation
 
+#: F1 on refine that a description may lack of the one whose place it takes.
+WORSE = 0.05
 #: How many rivals each kind concerns, and with how many descriptions it comes: least and most.
 COUNTS = {
     "refine": ((1, 1), (1, 1)), "split": ((1, 1), (2, 4)), "merge": ((2, 16), (1, 1)), "new": ((0, 16), (1, 1)),
@@ -36,6 +39,7 @@ def read_revisions(
         try:
             _check(context, one, done)
             described = tuple(_described(context, one, said, material, prompt) for said in one.descriptions)
+            _fits_texts(context, one, described)
         except UnusableError as problem:
             refused.append((one, str(problem)))
             continue
@@ -92,6 +96,26 @@ def _described(
     if any(_same(explanation, rival) for rival in context.rivals):
         raise UnusableError(f"“{label}” is a rival already")
     return explanation
+
+
+def _fits_texts(context: Context, asked: RevisionAsked, described: Sequence[Explanation]) -> None:
+    """A description that takes another's place must not do worse on texts, as far as their rules say; it costs nothing.
+
+    For results are few, and whoever mends a description by them alone may spoil what it said of all other texts.
+    """
+    if asked.kind not in ("refine", "merge") or described[0].rule is None:
+        return
+    evidence, bench = context.evidence, context.desk.bench
+    olds = [rival for rival in context.rivals if rival.key in asked.rivals and rival.explanation.rule is not None]
+    rules = [described[0], *(rival.explanation for rival in olds)]
+    tried = try_rivals(rules, bench.refine, evidence.unit, evidence.polarity, evidence.threshold)
+    new, *marks = [mark["f1"] or 0.0 for mark in tried.marks]
+    for rival, mark in zip(olds, marks, strict=True):
+        if new < mark - WORSE:
+            raise UnusableError(
+                f"on texts of the corpus the rule of “{described[0].label}” does worse than that of {rival.key} "
+                f"(F1 {new:.2f} against {mark:.2f})"
+            )
 
 
 def _same(explanation: Explanation, rival: Rival) -> bool:

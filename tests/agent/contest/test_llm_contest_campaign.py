@@ -26,11 +26,15 @@ def test_words_are_told_apart_by_what_the_model_files_for_them(
     assert calls
     assert {call["asker"] for call in calls} == {"contest:llm"}
     assert {call["polarity"] for call in calls} <= {"+", "-"}
-    trials = [
-        json.loads(row["arguments"])["contest"]
-        for row in rows(database, "SELECT arguments FROM experiments WHERE kind = 'probe' AND status = 'done'")
+    told = [
+        json.loads(row["data"]).get("expected")
+        for row in rows(
+            database,
+            "SELECT o.data FROM observations o JOIN experiments e ON e.id = o.experiment_id JOIN hypotheses h"
+            " ON h.id = o.hypothesis_id WHERE e.kind = 'probe' AND e.status = 'done'",
+        )
     ]
-    assert trials
     # Nobody reads words again to know what they expect: it is filed with the trial.
-    assert all(trial["aim"]["expected"] for trial in trials)
+    assert told
+    assert {percent for row in told for percent in row} == {0.1, 0.9}
     assert not rows(database, "SELECT 1 FROM llm_calls WHERE purpose = 'predict' AND asker = 'contest:llm'")

@@ -210,7 +210,7 @@ def test_a_refined_rival_is_asserted(contend: Contend, llm_server: ProgrammableS
     ("kind", "rivals", "rules", "origin", "first"),
     [
         ("split", ["+1"], (NARROW.replace(" ,", " ;"), BROAD), "split", "split"),
-        ("merge", ["+1", "+2"], (BROAD,), "merged", "merged"),
+        ("merge", ["+1", "+2"], (TRUE,), "merged", "merged"),
         ("new", [], (BROAD,), "llm", "alive"),
     ],
 )  # fmt: skip
@@ -237,6 +237,7 @@ def test_each_kind_of_revision_is_done(
         (revision("refine", ["+1"], "rule v1\n9 if magic\nelse 0"), "the rule of “a better one 0” is none"),
         (revision("new", [], None), "has no rule, and here rules are what is tested"),
         (revision("drop", ["+1"]), "+1 has most weight"),
+        (revision("refine", ["+1"], BROAD), "on texts of the corpus the rule of “a better one 0” does worse than that"),
     ],
 )
 def test_a_revision_that_cannot_be_done_is_told_back_once_and_left_out(
