@@ -43,7 +43,9 @@ if TYPE_CHECKING:
     )
 
 #: Arguments of an experiment that are told elsewhere, or that say nothing to a reader.
-_KNOWN = ("unit", "polarity", "subject", "fingerprint", "intervention")
+_KNOWN = (
+    "unit", "polarity", "subject", "fingerprint", "intervention", "contest", "name", "dtype", "index", "dictionaries",
+)  # fmt: skip
 #: Rivals and experiments that are told of each side unless all are asked for.
 _RIVALS, _ROWS = 8, 30
 _BODY = (0, 0, 0, 9)
@@ -145,7 +147,8 @@ def _rivals(rows: Sequence[HypothesisRow], how: _How) -> Iterator[RenderableType
             (f"{clean(row.key)} ", "bold"), clean(row.label), (f" ({clean(row.explainer)}{refined})", "dim")
         ))  # fmt: skip
         why = row.details.get("dropped") or row.details.get("reason")
-        yield _body(Text(f"{mark} {clean(row.status)}" + (f": {clean(str(why))}" if why else ""), style))
+        told = clean(str(why)).removeprefix(f"{clean(row.status)}: ") if why else ""
+        yield _body(Text(f"{mark} {clean(row.status)}" + (f": {told}" if told else ""), style))
         if how.full:
             yield _body(Text(clean(row.input_half)))
             yield from _rule(row.rule)
@@ -159,8 +162,8 @@ def _rule(rule: str | None) -> Iterator[RenderableType]:
 
 
 def _sealed(row: ExperimentRow) -> bool:
-    """Whether an experiment was done on sealed text, to test a claim."""
-    return row.arguments.get("split") == "score"
+    """Whether an experiment tests a claim: on sealed text, or by what it had predicted."""
+    return row.arguments.get("split") == "score" or row.kind == "predictions"
 
 
 def _experiments(rows: Sequence[ExperimentRow], how: _How) -> Iterator[RenderableType]:
@@ -186,6 +189,9 @@ def _experiment(row: ExperimentRow, how: _How) -> Iterator[RenderableType]:
     )
     if row.arguments.get("intervention"):
         yield _body(Text(clean(str(row.arguments["intervention"]))))
+    if isinstance(trial := row.arguments.get("contest"), Mapping):
+        bits = number(trial.get("information"))
+        yield _body(Text(f"round {trial.get('round')} of the rivals' contest, {bits} bits expected", "dim"))
     told = {name: value for name, value in row.arguments.items() if name not in _KNOWN}
     if told:
         text = ", ".join(f"{clean(name)} {_value(value, how.full)}" for name, value in told.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import sqlalchemy as sa
 from rich.cells import cell_len
 
 import store
+from agent.judging import judge
 from store import schema
 from store.records import (
     DescriptionRecord,
@@ -32,7 +34,9 @@ def judged_db(tmp_path: Path) -> Path:
     path = tmp_path / "judged.db"
     with store.open_database(path) as db:
         subject = store.register_subject(db, SubjectRecord("tiny", "f00d"))
-        campaign = store.create_campaign(db, "first", {"units": ["mlp:0:1"]}, "hash", subject_id=subject)
+        campaign = store.create_campaign(
+            db, "first", {"subject": "tiny", "units": ["mlp:0:1"]}, "hash", subject_id=subject
+        )
         store.add_investigations(db, campaign.id, subject, ["mlp:0:1"])
         job = store.lease_next(db, campaign.id, "test", 60)
         assert job is not None
@@ -154,3 +158,16 @@ def test_help_teaches_both_ways(run: Run) -> None:
     for words in ("neurogloss evidence mlp:2:17", "evidence invalidate S7", "evidence check demo"):
         assert words in shown.out
     assert "--full" in run("evidence", "of", "--help").out
+
+
+def test_the_chat_and_the_report_tell_the_verdict_as_it_is_now(run: Run, judged_db: Path) -> None:
+    with store.open_database(judged_db) as db:
+        store.close_campaign(db, 1, partial(judge, closing=True))
+    assert "fires on: supported" in run("chat", "/why mlp:0:1", "--db", judged_db).out
+    assert run("evidence", "invalidate", "S1", "--reason", "wrong corpus", "--db", judged_db).code == 0
+    why = run("chat", "/why mlp:0:1", "--db", judged_db).out
+    assert "fires on: untested" in why
+    assert "was withdrawn: wrong corpus" in " ".join(why.split())
+    assert "[score:1]" not in why  # it is shown nowhere as a result
+    report = json.loads(run("campaign", "report", "first", "--format", "json", "--db", judged_db).out)
+    assert (report["errors"]["tested"], report["errors"]["accepted"]) == (1, 0)
