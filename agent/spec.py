@@ -187,7 +187,8 @@ class CampaignSpec(Settings):
     """Investigations at once in this process. More processes may run the same command beside it. None: one, or 16
     where a language model is asked."""
     recording: bool = True
-    """Keep what each step of an investigation comes to (some kilobytes a unit), for exact replays."""
+    """Keep what each step of an investigation comes to for exact replays: some kilobytes a unit, and some
+    hundred where its rivals have a contest of many rounds."""
     max_failures: int = Field(default=2, ge=1)
     """After so many errors an investigation counts as failed. (Kills and clean stops are no errors.)"""
     budget: Budget = Field(default_factory=Budget)

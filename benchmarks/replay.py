@@ -79,18 +79,28 @@ def recorded_bytes(db: store.Database) -> tuple[int, int]:
 def measure(sample: int, asked: int, max_tokens: int, home: Path) -> dict[str, Any]:
     """Both campaigns and all of their replays."""
     rows: list[dict[str, Any]] = []
-    with store.open_database(home / "ng.db") as db, server_process() as server:
-        run_campaign(load_spec(None, settings("pattern", sample, max_tokens)), db=db, home=home)
+    size = number = 0
+    # A database each: what is known of a unit (mean, variance) is what the last campaign on it measured.
+    files = {name: home / f"{name}.db" for name in ("pattern", "words")}
+    with server_process() as server:
         llm = {"endpoints": f"openai:test-model@{server.url}"}
-        with_words = settings("words", asked, max_tokens, llm=llm, units=["mlp:*:*"])
-        run_campaign(load_spec(None, with_words), db=db, home=home)
-        size, number = recorded_bytes(db)
-        for name in ("pattern", "words"):
-            rows += [measured(db, name, home, "exact"), measured(db, name, home, "tools-live")]
-        prompts = shorter_prompt(home / "prompts")
-        rows.append(measured(db, "words", home, "llm-live"))
-        rows.append(measured(db, "words", home, "llm-live", Changes(prompts=prompts)))
-    whole = (home / "ng.db").stat().st_size
+        plans = {
+            "pattern": settings("pattern", sample, max_tokens),
+            "words": {**settings("words", asked, max_tokens, llm=llm), "units": ["mlp:*:*"]},
+        }
+        for name, file in files.items():
+            with store.open_database(file) as db:
+                run_campaign(load_spec(None, plans[name]), db=db, home=home)
+                more = recorded_bytes(db)
+                size, number = size + more[0], number + more[1]
+                rows.append(measured(db, name, home, "exact"))
+                if name == "words":
+                    prompts = shorter_prompt(home / "prompts")
+                    rows.append(measured(db, name, home, "llm-live"))
+                    rows.append(measured(db, name, home, "llm-live", Changes(prompts=prompts)))
+                rows.append(measured(db, name, home, "tools-live"))
+                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+    whole = sum(file.stat().st_size for file in files.values())
     return {"replays": rows, "bytes recorded": size, "investigations recorded": number, "bytes of the database": whole}
 
 
