@@ -93,7 +93,7 @@ def _why(data: Json, cite: str) -> list[str]:
         lines += [f"  fires on: {claim['verdict_input']}"]
         lines += [part for reason in claim["reasons"] for part in _folded("because", reason)]
         lines += [f"  when on: {claim['verdict_output']}"]
-        lines += _folded("because", claim["output_reason"])
+        lines += [part for reason in claim["output_reasons"] for part in _folded("because", reason)]
         lines += ["  " + _score(score) for score in claim["scores"]]
         for one in claim["sealed_text_opened"]:
             lines.append(f"  the sealed {one['split']} split was opened for it at {one['opened_at']} {cite}")

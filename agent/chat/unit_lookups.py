@@ -268,7 +268,7 @@ def _claim(page: UnitPage, row: DescriptionPage) -> Json:
         "cite": cite("description", row.description_id), "polarity": row.polarity, "label": clipped(row.label, 200),
         "verdict_input": row.verdict_input, "verdict_output": row.verdict_output,
         "reasons": [str(reason) for reason in verdict.get("reasons") or ()],
-        "output_reason": verdict.get("output_reason"),
+        "output_reasons": [str(reason) for reason in verdict.get("output_reasons") or ()],
         "scores": [_score(score) for score in row.counting if score.headline],
         "sealed_text_opened": openings, "observations": bearing[:12],
     }  # fmt: skip

@@ -57,7 +57,7 @@ def claim(
     ]  # fmt: skip
     details: dict[str, Any] = {
         "scores": beside,
-        "verdict": {"input": verdict, "output": "untested", "reasons": ["as it was"], "output_reason": None},
+        "verdict": {"input": verdict, "output": "untested", "reasons": ["as it was"], "output_reasons": []},
         "explainer": {"literals": 2},
     }
     return ClaimRow(

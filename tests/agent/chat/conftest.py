@@ -108,7 +108,7 @@ def _result(unit: str, rng: random.Random) -> InvestigationResult:
                 f"Fires on “{words[0]}”, “{words[1]}” and {rng.randrange(13, 60)} more; weaker on “{words[2]}”.",
                 "pattern", f"claim {unit}", output_half="When on, raises “cat” (read from the weights).", rule="r",
                 verdict_input=verdict, verdict_output="untested", hypothesis="+1", scores=scores,
-                details={"verdict": {"reasons": [f"f1 {f1:.2f} against what is needed"], "output_reason": "no test"},
+                details={"verdict": {"reasons": [f"f1 {f1:.2f} against what is needed"], "output_reasons": ["no test"]},
                          "refine": {"f1": f1 - 0.03}},
             )
         ],
