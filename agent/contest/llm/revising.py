@@ -10,6 +10,7 @@ from agent.contest.llm.forms import RevisionAsked, RivalSaid
 from agent.contest.llm.probing import UnusableError, words_alone
 from agent.contest.llm.shown import Material
 from agent.contest.policy import Context
+from agent.contest.round import WORSE
 from agent.contest.types import Revision, Rival
 from explainers.llm.prompts import Prompt
 from explainers.output.claim import KEY
@@ -19,8 +20,6 @@ from explainers.prompted.answers import one_line, read_rule
 from explainers.prompted.asking import density
 from explainers.types import Explanation
 
-#: F1 on refine that a description may lack of the one whose place it takes.
-WORSE = 0.05
 #: How many rivals each kind concerns, and with how many descriptions it comes: least and most.
 COUNTS = {
     "refine": ((1, 1), (1, 1)), "split": ((1, 1), (2, 4)), "merge": ((2, 16), (1, 1)), "new": ((0, 16), (1, 1)),

@@ -142,6 +142,18 @@ def test_a_refined_rival_takes_its_parents_place_and_is_weighed_by_earlier_trial
     assert state["chosen"]["+"] == 1
 
 
+def test_what_does_worse_on_texts_takes_no_place_however_often_it_is_proposed(arena: Any, policy: Offer) -> None:
+    worse = Revision("refine", "all marks count", ("+1",), (explanation(BROAD),))
+    rounds = [[asks("Anna took 3 ;", "he sold 20 :")], [asks("it was 8 ;", "she saw 7 :")]]
+    policy("test", lambda: Asking(rounds, [worse, worse]))
+    state = arena.investigate(UNIT, [TRUE], policy="test")
+    old, new = contest_of(state).rivals
+    assert old.alive
+    assert new.status == "dropped"
+    assert new.why.startswith("does worse on texts than +1: F1 ")
+    assert state["chosen"]["+"] == 0
+
+
 def test_rivals_that_say_the_same_are_merged(arena: Any, policy: Offer) -> None:
     # No text has all digits but one: the rules differ in what never happens.
     other = TRUE.replace('" 1", ', "", 1).replace("6.0 if", '6.0 if before[1] in {" 1"} and token in {" ,"}\n6.0 if')
