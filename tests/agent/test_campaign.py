@@ -22,6 +22,12 @@ from tools.errors import CorpusError, SubjectError, UnitError
 Run = Callable[..., Any]
 
 
+@pytest.fixture(scope="module")
+def tiny(tiny: dict[str, Any]) -> dict[str, Any]:
+    """With short contests: what is tested here goes on around investigations."""
+    return {**tiny, "contest": {"rounds": 1, "forward_passes": 2}}
+
+
 def rows(db: Path, query: str) -> list[tuple[Any, ...]]:
     with sqlite3.connect(db) as connection:
         return connection.execute(query).fetchall()
@@ -176,6 +182,7 @@ def test_failure_is_a_status_and_the_campaign_goes_on(
     )
 
 
+@pytest.mark.slow
 def test_failure_that_passes_is_retried_and_leaves_no_trace(
     run: Run, tmp_path: Path, tiny: dict[str, Any], tiny_home: Path, failing: Callable[..., Failing]
 ) -> None:
@@ -187,6 +194,7 @@ def test_failure_that_passes_is_retried_and_leaves_no_trace(
     assert not same(tmp_path / "ng.db", tmp_path / "plain.db")
 
 
+@pytest.mark.slow
 def test_failed_units_can_be_tried_again(
     run: Run, tmp_path: Path, tiny: dict[str, Any], tiny_home: Path, failing: Callable[..., Failing]
 ) -> None:
@@ -199,12 +207,14 @@ def test_failed_units_can_be_tried_again(
     assert (again.tally.done, again.tally.failed) == (4, 0)
 
 
+@pytest.mark.slow
 def test_workers_make_no_difference(run: Run, tmp_path: Path, tiny: dict[str, Any], tiny_home: Path) -> None:
     run(workers=3)
     run_campaign(load_spec(None, tiny), db=tmp_path / "one.db", home=tiny_home)
     assert not same(tmp_path / "ng.db", tmp_path / "one.db")
 
 
+@pytest.mark.slow
 def test_stop_event_ends_after_the_step_in_flight_and_loses_nothing(
     run: Run, tmp_path: Path, tiny: dict[str, Any], tiny_home: Path, observer: Any
 ) -> None:
@@ -241,6 +251,7 @@ def test_stop_while_indexing_keeps_what_is_built(tiny: dict[str, Any], tmp_path:
     assert rest.status == "done"
 
 
+@pytest.mark.slow
 def test_resume_spec_finds_the_campaign_again(run: Run, tmp_path: Path, tiny_home: Path) -> None:
     run(budget={"units": 1}, workers=2)
     with store.open_database(tmp_path / "ng.db") as db:
@@ -256,6 +267,7 @@ def test_same_name_with_other_settings_is_refused(run: Run) -> None:
         run(units=["mlp:1:1"])
 
 
+@pytest.mark.slow
 def test_sample_takes_so_many_of_each_group(run: Run) -> None:
     summary, notes = run(units=["mlp:*:*", "head:0:*"], sample=2)
     groups = [done.rpartition(":")[0] for done in {done.unit for done in notes.done}]

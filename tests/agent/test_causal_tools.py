@@ -88,6 +88,7 @@ def test_ablate_takes_its_reference_from_the_open_split_of_an_index(
     assert result.data["reference"]["contexts"] > 10
 
 
+@pytest.mark.slow
 def test_patch_tells_the_strongest_places_of_both_directions(planted: Workbench) -> None:
     result = call(planted, "patch", {"pairs": PAIRS, "site": "head_z", "positions": "each"})
     truth = sweep(planted.subject, encode_pairs(planted.subject, IOI), "head_z", channels="each")

@@ -189,6 +189,7 @@ def public(thing: Any) -> dict[str, str]:
     return {name: repr(value) for name in names if not callable(value := getattr(thing, name))}
 
 
+@pytest.mark.slow
 def test_an_inspecting_explainer_sees_nothing_that_tells_a_control(
     inspected: tuple[list[Evidence], Calls, Path],
 ) -> None:
@@ -346,6 +347,7 @@ def test_nobody_is_told_of_a_control_while_the_campaign_runs(run: Run) -> None:
     assert notes.estimates[0].controls == 4
 
 
+@pytest.mark.slow
 def test_a_budget_of_units_is_not_spent_on_controls(run: Run, tmp_path: Path) -> None:
     some, _ = run(units=PATTERNS, controls=0.5, explainer="memoriser", budget={"units": 3})
     assert (some.status, some.tally.done, some.spent["units"], some.outcome) == ("stopped: budget", 3, 3, None)

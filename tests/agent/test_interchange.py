@@ -19,6 +19,7 @@ from store.queries import campaign_evidence
 Run = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_an_interchange_is_scored_or_says_why_not_and_decides_nothing(run: Run, tmp_path: Path) -> None:
     run(interchange=True, units=["mlp:1:1"], controls=0, output="off")
     with store.open_database(tmp_path / "ng.db") as db:

@@ -95,6 +95,7 @@ def test_integrated_gradients_and_anchors_find_it_too(planted: Planted) -> None:
             assert all(found.anchor.certified and found.anchor.precision >= 0.95 for found, _ in tried)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_an_anchor_of_a_negative_activation_is_found_as_well(planted: Planted) -> None:
     one = next(one for one in planted.truth.values() if one.family == "negative tail" and planted.where_active(one))
     tried = planted.attribute(one, "anchor", check=True)
@@ -335,6 +336,7 @@ def test_a_vector_that_the_target_reads_is_told_from_random_ones(gpt2: Subject) 
         sensitivity(gpt2, texts, target, Site(1, "resid_pre"), vector.numpy()[:5])
 
 
+@pytest.mark.slow
 def test_random_vectors_are_called_real_as_rarely_as_they_should(gpt2: Subject) -> None:
     generator = np.random.default_rng(5)
     texts = [generator.integers(2, 400, 8).tolist() for _ in range(16)]
@@ -349,6 +351,7 @@ def test_random_vectors_are_called_real_as_rarely_as_they_should(gpt2: Subject) 
     assert (rates <= 0.1 + 3 * (0.1 * 0.9 / 60) ** 0.5).all()
 
 
+@pytest.mark.slow
 def test_a_latent_of_the_built_in_model_is_explained_by_tokens() -> None:
     subject = load_subject("pycode", device="cpu")
     ids = subject.encode("import os\n\ndef load(path):\n    return os.path")

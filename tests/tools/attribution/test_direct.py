@@ -133,6 +133,7 @@ def test_latents_of_a_stream_share_its_part() -> None:
     assert found.units["sae:res"][0, best] == pytest.approx(expected, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_real_model_sums_to_its_logits(stories: Subject) -> None:
     ids = stories.encode("Once upon a time, there was a little girl named Lily. She")
     found = direct_attribution(stories, [ids, ids[:9]], [40, 50], [60, 70], sources=True)

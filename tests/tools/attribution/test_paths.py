@@ -52,6 +52,7 @@ def groups_of(case: Case) -> list[str]:
     return ["dir:stream"] if case.reference.hidden is None else ["mlp:1", "head:1"]
 
 
+@pytest.mark.slow
 def test_parts_of_units_sum_to_what_moving_them_changes(case: Case) -> None:
     reader = Reader.of(case.subject, tokens()[0].tolist(), some_target(case.subject))
     for group in groups_of(case):
@@ -65,6 +66,7 @@ def test_parts_of_units_sum_to_what_moving_them_changes(case: Case) -> None:
         assert not found.values[0].any()
 
 
+@pytest.mark.slow
 def test_parts_of_embeddings_sum_to_the_difference_to_the_mean_embedding(case: Case) -> None:
     reader = Reader.of(case.subject, tokens()[0].tolist(), some_target(case.subject))
     parts, value, empty, error = embedding_gradients(reader, embedding_path(reader), FINE)

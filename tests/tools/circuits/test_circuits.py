@@ -171,6 +171,7 @@ def test_on_every_architecture_nothing_ablated_is_the_model_and_batches_do_not_m
         np.testing.assert_allclose(together[i], alone, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_neurons_that_matter_can_be_parts(planted: Subject) -> None:
     pairs = known(planted, task(planted, "ioi", 6))
     circuit = find_circuit(planted, pairs, neurons=5, draws=2)
