@@ -27,6 +27,7 @@ import store
 from agent.seeds import seed_for
 from explainers.rules.evaluate import RulePredictor
 from explainers.rules.language import parse_rule
+from scorers.bootstrap import Resampler
 from scorers.paired import Difference, paired_f1
 from store.claim_rows import ClaimRow
 from store.errors import StoreError
@@ -47,6 +48,8 @@ STRENGTH = 0.6
 LOSS, ROUNDING = -0.05, 0.1
 #: Units active at fewer positions of the panel are looked at in some of their strongest contexts as well.
 FEW, CONTEXTS = 20, 6
+#: Draws of documents behind the interval of a difference.
+RESAMPLES = 1000
 STATUSES = ("stable", "weakened", "moved", "gone")
 
 
@@ -192,7 +195,9 @@ def recheck(
     found = compare(old, new, units, texts, batch_tokens=int(spec.get("batch_tokens", 4096)), progress=progress)
     matches = {one.unit: one for one in found.units}
     place = _Places(contexts, texts)
-    rows = tuple(_judged(claim, matches[UnitId.parse(claim.unit)], view, place, known.seed) for claim in claims)
+    # Draws of documents are the same for all units: they differ by what they do alone, and drawing costs most.
+    drawn = Resampler(lambda: np.random.default_rng(seed_for(known.seed, campaign, "recheck")), RESAMPLES)
+    rows = tuple(_judged(claim, matches[UnitId.parse(claim.unit)], view, place, drawn) for claim in claims)
     delta = delta_activations(old, new)
     seconds = time.perf_counter() - began
     store.finish_recheck(
@@ -241,7 +246,7 @@ class _Places:
         return starts >= 0, starts + np.asarray(positions, dtype=np.int64) - 1
 
 
-def _judged(claim: ClaimRow, match: UnitMatch, view: SplitView, place: _Places, seed: int) -> Rechecked:
+def _judged(claim: ClaimRow, match: UnitMatch, view: SplitView, place: _Places, drawn: Resampler) -> Rechecked:
     threshold = float(claim.details["tail"]["threshold"])
     sign = 1.0 if claim.polarity == "+" else -1.0
     sample = view.sample(match.unit)
@@ -252,12 +257,11 @@ def _judged(claim: ClaimRow, match: UnitMatch, view: SplitView, place: _Places, 
     if claim.rule is not None:
         predictor = RulePredictor(parse_rule(claim.rule))
         predicted = predictor.predict(view.texts, sample.contexts[run], sample.positions[run]) > threshold
-        seed = seed_for(seed, match.unit, f"recheck {claim.polarity}")
 
         def compared(factor: float) -> Difference | None:
             return paired_f1(
                 predicted, old, values > factor * threshold, sample.weights[run], sample.documents[run],
-                rng=np.random.default_rng(seed),
+                rng=drawn,
             )  # fmt: skip
 
         difference = compared(1.0)

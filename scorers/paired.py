@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from scorers.bootstrap import Resampler
 from scorers.types import DoubleArray
 from tools.types import BoolArray, FloatArray, IntArray
 
@@ -36,7 +37,7 @@ def paired_f1(
     weights: FloatArray,
     documents: IntArray,
     *,
-    rng: np.random.Generator,
+    rng: np.random.Generator | Resampler,
     resamples: int = 1000,
 ) -> Difference | None:
     """F1 of a prediction against each of two truths.
@@ -47,7 +48,7 @@ def paired_f1(
         second: [n] the same later; 0 activity gives F1 = 0 as long as something is predicted.
         weights: [n] how many positions of the corpus each stands for.
         documents: [n] of each position.
-        rng: source of the resamples.
+        rng: source of the resamples; or a resampler, which has its own number of them.
         resamples: how many.
 
     Returns:
@@ -71,7 +72,11 @@ def paired_f1(
     values = [float(f1(sums.sum(0)[None])[0]) for sums in (before, after)]
     if n < 2:
         return Difference(values[0], values[1], None, None)
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    counts = rng.of(n)[0][:, :n] if isinstance(rng, Resampler) else _drawn(n, resamples, rng)
     differences = f1(counts @ after) - f1(counts @ before)
     low, high = np.quantile(differences, [0.025, 0.975])
     return Difference(values[0], values[1], float(low), float(high))
+
+
+def _drawn(n: int, resamples: int, rng: np.random.Generator) -> DoubleArray:
+    return rng.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)

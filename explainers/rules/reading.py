@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -93,10 +93,18 @@ class Reading:
                 out.append(None)
         return out
 
-    def suffixes(self, length: int) -> list[str | None]:
-        """The last `length` characters of the text so far; None where the text is shorter."""
-        text = self.text
-        return [text[end - length : end] if end >= length else None for end in self.ends]
+    def ends_with(self, members: Collection[str]) -> BoolArray:
+        """For each position whether the text so far ends with one of the members.
+
+        They are looked for in the text, not in each beginning of it: most of them are nowhere in it.
+        """
+        found = np.zeros(len(self.text) + 1, bool)
+        for member in members:
+            at = self.text.find(member)
+            while at >= 0:
+                found[at + len(member)] = True
+                at = self.text.find(member, at + 1)
+        return found[self.ends]
 
     # --- states -------------------------------------------------------------------------------------------------------
 
@@ -220,11 +228,9 @@ class Reading:
 
     def _in_set(self, literal: InSet) -> BoolArray:
         place, members = literal.place, frozenset(literal.members)
-        held = np.zeros(len(self), bool)
         if place.kind == "text":
-            for length in {len(member) for member in members}:
-                held |= _among(self.suffixes(length), members)
-            return held
+            return self.ends_with(members)
+        held = np.zeros(len(self), bool)
         if place.kind.startswith("near"):
             kind = place.kind.removeprefix("near ")
             for offset in range(place.offset):
