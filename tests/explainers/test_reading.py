@@ -115,3 +115,11 @@ def test_no_literal_looks_at_later_tokens(pieces: list[str]) -> None:
         part = Reading(["<s>", *pieces[:n]])
         for literal in LITERALS:
             assert whole.holds(literal)[n] == part.holds(literal)[n], (literal, n)
+
+
+@settings(max_examples=100, deadline=None)
+@given(PIECES, st.lists(st.sampled_from(["a", "aa", " a", "b", "c't", "'", "\n", "The"]), min_size=1, max_size=4))
+def test_endings_are_those_of_each_beginning_of_the_text(pieces: list[str], members: list[str]) -> None:
+    reading = Reading(["<s>", *pieces, "aaa"])
+    beginnings = ["".join([*pieces, "aaa"][:n]) for n in range(len(pieces) + 2)]
+    assert reading.ends_with(members).tolist() == [text.endswith(tuple(members)) for text in beginnings]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from scorers.bootstrap import Resampler
 from scorers.paired import paired_f1
 
 
@@ -64,3 +65,13 @@ def test_nothing_to_compare_and_one_document() -> None:
     found = paired_f1(some, some, none, np.ones(3, np.float32), np.zeros(3, int), rng=np.random.default_rng(0))
     assert found is not None
     assert (found.first, found.second, found.low) == (1, 0, None)
+
+
+def test_draws_may_be_shared_by_what_is_compared() -> None:
+    rng = np.random.default_rng(3)
+    predicted, truth, later = (rng.random(300) < 0.2 for _ in range(3))
+    weights, documents = np.ones(300, np.float32), np.arange(300) // 10
+    alone = paired_f1(predicted, truth, later, weights, documents, rng=np.random.default_rng(5), resamples=200)
+    shared = Resampler(lambda: np.random.default_rng(5), 200)
+    for _ in range(2):
+        assert paired_f1(predicted, truth, later, weights, documents, rng=shared) == alone
