@@ -35,7 +35,7 @@ _NOT_HASHED = {"name", "workers", "budget", "device", "batch_tokens", "max_failu
 BEFORE: dict[str, Any] = {
     "scorer": "simulation", "scoring": "fixed", "controls": 0.0, "error_method": "bh", "llm": None, "stages": [],
     "diagnostics": [], "output": "off", "contest": {"rounds": 0}, "predictions": "off", "interchange": False,
-    "recording": False,
+    "recording": False, "rivals_from": [],
 }  # fmt: skip
 #: The explainer that an endpoint given in an explainer's place stands for.
 LLM_EXPLAINER = "quantiles"
@@ -159,6 +159,9 @@ class CampaignSpec(Settings):
     interchange: bool = False
     """Also read each description's rule as a causal claim: texts that differ in whether it holds exchange the unit's
     content, and what follows is compared. Some thousand texts for each description; no verdict rests on it."""
+    rivals_from: tuple[Literal["output"], ...] = ("output",)
+    """Where rival descriptions come from beside the explainer, where these are rules. `output`: the tokens that a
+    neuron or latent raises may be those that it fires on, or stands before."""
     contest: ContestSettings = Field(default_factory=ContestSettings)
     """Trials that tell rival descriptions apart."""
     predictions: Literal["on", "off"] = "on"

@@ -13,6 +13,7 @@ from agent.contest.choice import best_first_of, out_of
 from agent.desk import Desk
 from agent.disagreement import standings
 from agent.experiments import Report, experiment_of, measured_event
+from agent.further import further_rivals
 from agent.ledger import Ledger
 from agent.output_half import test_output
 from agent.plain import plain
@@ -71,6 +72,7 @@ def propose_step(state: State, desk: Desk, ledger: Ledger) -> State:
         evidence = desk.bench.evidence(desk.unit, tail.polarity, tail.threshold)
         with desk.charged(tail.polarity, desk.bench.explainer.name):
             found = [with_claim(rival, evidence) for rival in desk.bench.explainer.explain(evidence, ledger)]
+        found += further_rivals(desk, evidence, found)
         if isinstance(evidence.output, Measured):
             ledger.count()
             ledger.event("output_effects", measured_event(desk.bench, evidence.output))
