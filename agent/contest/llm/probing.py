@@ -18,6 +18,7 @@ from agent.contest.pattern.differences import cut_probe
 from agent.contest.policy import LAPSE, Context
 from agent.contest.types import Probe, Rival, Trial
 from agent.plain import plain
+from agent.quoting import UnusableError, quoted_position, spelled
 from explainers.predictors import predictor_of
 from explainers.rules.evaluate import RulePredictor
 from explainers.rules.language import parse_rule
@@ -31,13 +32,7 @@ EDITED, REPLACEMENTS = 6, 2
 OPEN = 0.25
 #: Least and greatest surprise that is taken at its word: the model can neither be sure nor sure of being wrong.
 SURPRISE = (0.02, 0.5)
-#: As they are shown, and as they are.
-_SPELLED = {"⏎": "\n", "⇥": "\t", "«": "", "»": ""}
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}")
-
-
-class UnusableError(Exception):
-    """What is wrong with something that was asked for, as the model is told it."""
 
 
 @dataclass(frozen=True)
@@ -82,30 +77,8 @@ def place_of(context: Context, asked: ProbeAsked) -> Probe:
     Raises:
         UnusableError: There is no such place.
     """
-    subject = context.desk.bench.subject
-    text, quote = (_spelled(part) for part in (asked.text, asked.at))
-    ids = subject.encode(text)
-    first = len(subject.prefix)
-    most = min(TOKENS, subject.context - first)
-    if len(ids) - first > most:
-        raise UnusableError(f"the text “{text[:40]}…” has {len(ids) - first} tokens; {most} at most")
-    pieces = subject.pieces(ids)[first:]
-    whole = "".join(pieces)
-    wanted = next((way for way in (quote, quote.strip()) if way and way in whole), None)
-    if wanted is None and quote.strip() in text:
-        raise UnusableError(
-            f"the model has no tokens for all of “{text[:60]}” and reads “{whole[:60]}”; use other words"
-        )
-    if wanted is None:
-        raise UnusableError(f"“{quote}” does not stand in the text “{text[:60]}”")
-    ends = np.cumsum([len(piece) for piece in pieces])
-    number = int(np.searchsorted(ends, whole.rfind(wanted) + len(wanted)))
-    # A text's very first token is read by no one: there is nothing before it.
-    if first + number < 1:
-        raise UnusableError(
-            f"“{quote}” is the first token of “{text[:60]}”, which is not read; begin with another word"
-        )
-    return Probe(text, first + number)
+    text, quote = spelled(asked.text), spelled(asked.at)
+    return Probe(text, quoted_position(context.desk.bench.subject, text, quote, TOKENS))
 
 
 def words_alone(context: Context, rival: Rival) -> bool:
@@ -187,12 +160,6 @@ def _apart(context: Context, pair: Sequence[Rival]) -> list[Probe]:
 
 def _surprise(asked: TrialAsked) -> float:
     return float(np.clip(asked.surprise / 100, *SURPRISE))
-
-
-def _spelled(text: str) -> str:
-    for mark, meant in _SPELLED.items():
-        text = text.replace(mark, meant)
-    return text
 
 
 TOOLS: dict[str, Callable[[Context, TrialAsked], Trial]] = {

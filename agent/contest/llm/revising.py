@@ -7,11 +7,12 @@ from dataclasses import replace
 
 from agent.claims import try_rivals
 from agent.contest.llm.forms import RevisionAsked, RivalSaid
-from agent.contest.llm.probing import UnusableError, words_alone
+from agent.contest.llm.probing import words_alone
 from agent.contest.llm.shown import Material
 from agent.contest.policy import Context
 from agent.contest.round import WORSE
 from agent.contest.types import Revision, Rival
+from agent.quoting import UnusableError
 from explainers.llm.prompts import Prompt
 from explainers.output.claim import KEY
 from explainers.pattern.heads import head_sentence
