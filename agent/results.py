@@ -242,6 +242,7 @@ def _foretold(filed: Json, came: Json) -> Json:
     return {
         "digest": filed["digest"], "sealed": came["sealed"], "effect": came["effect"],
         "right": None if made is None else made["right"], "probes": probes,
+        **({"unwritten": filed["unwritten"]} if "unwritten" in filed else {}),
     }  # fmt: skip
 
 

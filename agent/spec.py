@@ -165,10 +165,10 @@ class CampaignSpec(Settings):
     contest: ContestSettings = Field(default_factory=ContestSettings)
     """Trials that tell rival descriptions apart."""
     predictions: Literal["on", "off"] = "on"
-    """`on`: before sealed text is opened, each claim says what its scores and effect there will be, and, by its rule,
-    how likely the unit is active at each of some made-up inputs; that is compared with what comes. It costs a forward
-    pass or two for each claim and no language model: where words alone predict, there are no made-up inputs. `off`
-    spares that."""
+    """`on`: before sealed text is opened, each claim says what its scores and effect there will be, and how likely the
+    unit is active at each of some made-up inputs; that is compared with what comes. It costs a forward pass or two for
+    each claim; and where there are words without a rule, one question to the language model, which makes the inputs up
+    and says what it expects. `off` spares that."""
     controls: float = Field(default=0.1, ge=0, le=1)
     """Blind controls that must fail, as a share of the units: at least one of each kind that applies, hidden among the
     units until the campaign closes. 0 turns them off."""

@@ -141,14 +141,12 @@ def preregister_step(state: State, desk: Desk, ledger: Ledger) -> State:
     if desk.bench.spec.predictions == "off":
         return {"predictions": {}}
     ledger.count(len(state["claims"]))
-    return {
-        "predictions": {
-            tail.polarity: filed(
-                desk.bench, desk.unit, tail, state["claims"][tail.polarity], state["expected"][tail.polarity]
-            )
-            for tail in tails_of(state)
-        }
-    }
+    predictions: dict[str, Json] = {}
+    for tail in tails_of(state):
+        claim, expected = state["claims"][tail.polarity], state["expected"][tail.polarity]
+        with desk.charged(tail.polarity, "predictions"):
+            predictions[tail.polarity] = filed(desk.bench, desk.unit, tail, claim, expected)
+    return {"predictions": predictions}
 
 
 def score_step(state: State, desk: Desk, ledger: Ledger) -> State:

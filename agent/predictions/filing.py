@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 
 import numpy as np
 
@@ -11,12 +12,14 @@ from agent.claims import compare
 from agent.plain import digest, plain, short
 from agent.predictions.expectations import expected_density, expected_effect
 from agent.predictions.probes import Composed, Hit, Stock, hit_at, make_probes, stock_of
+from agent.predictions.written import written_inputs
 from agent.state import Json
 from agent.triage import Tail
 from explainers.output.claim import claim_in
 from explainers.rules.ast import Rule
 from explainers.rules.evaluate import RulePredictor
 from explainers.rules.language import parse_rule
+from explainers.types import Explanation
 from scorers.calibration import Calibrator, fit_calibrator
 from tools.index import SplitView
 from tools.types import Split, UnitId
@@ -39,14 +42,19 @@ def filed(bench: Bench, unit: UnitId, tail: Tail, claim: Json, expected: Json | 
 
     Returns:
         'sealed' (scores), 'effect' (of the output half) and 'constructed' (made-up inputs, each with the probability
-        that the unit is active at its last token), None where nothing is predicted; and the 'digest' of these and of
-        the claim's own.
+        that the unit is active at its last token), None where nothing is predicted; 'unwritten', why a language model
+        that was asked for inputs gave none that can be run; and the 'digest' of these and of the claim's own.
+
+    Raises:
+        EndpointError, SpentError, NotRecordedError: A language model was to be asked, and no answer can be had at all.
     """
+    constructed = _constructed(bench, unit, tail, claim)
     predictions: Json = {
         "claim": claim["digest"],
         "sealed": _sealed(bench, unit, tail, expected),
         "effect": expected_effect(claim_in(claim["details"])),
-        "constructed": _constructed(bench, unit, tail, claim["rule"]),
+        "constructed": None if isinstance(constructed, str) else constructed,
+        **({"unwritten": constructed} if isinstance(constructed, str) else {}),
     }
     return plain({**predictions, "digest": digest(predictions)})  # type: ignore[no-any-return]
 
@@ -60,11 +68,43 @@ def _sealed(bench: Bench, unit: UnitId, tail: Tail, expected: Json | None) -> Js
     return found or None
 
 
-def _constructed(bench: Bench, unit: UnitId, tail: Tail, rule_text: str | None) -> Json | None:
-    """Probabilities on made-up inputs, by the claim's rule, calibrated on the refine split."""
-    if rule_text is None or unit.kind == "fn":
+def _constructed(bench: Bench, unit: UnitId, tail: Tail, claim: Json) -> Json | str | None:
+    """Probabilities on made-up inputs: by the claim's rule where it has one, else by who reads its words; in words why
+    the latter gave none."""
+    if unit.kind == "fn":
         return None
-    rule = parse_rule(rule_text)
+    if claim["rule"] is not None:
+        return _by_rule(bench, unit, tail, parse_rule(claim["rule"]))
+    return _by_words(bench, unit, tail, claim)
+
+
+def _by_words(bench: Bench, unit: UnitId, tail: Tail, claim: Json) -> Json | str | None:
+    """Inputs that the campaign's language model writes for a description in words, with what it expects of each."""
+    explanation = Explanation(**{field.name: claim[field.name] for field in fields(Explanation)})
+    sample = bench.refine.sample(unit)
+    # Without a scale nothing was active in what the description was written from, and so nothing was described.
+    if bench.kit is None or not explanation.details.get("scale") or not len(sample):
+        return None
+    found = written_inputs(bench.kit, bench.subject, explanation, stock_for(bench), tail.density)
+    if isinstance(found, str):
+        return found
+    probabilities = np.array(found.probabilities)
+    sign = 1.0 if tail.polarity == "+" else -1.0
+    return {
+        "by": f"words, read by {bench.kit.llm.model}",
+        "prompt": found.prompt,
+        "refused": list(found.refused),
+        "base": short(float(np.average(sign * sample.values > tail.threshold, weights=sample.weights))),
+        "right": short(float(np.maximum(probabilities, 1 - probabilities).mean())),
+        "probes": [
+            {"kind": probe.kind, "ids": list(probe.ids), "probability": short(probability), "says": probability > 0.5}
+            for probe, probability in zip(found.probes, found.probabilities, strict=True)
+        ],
+    }
+
+
+def _by_rule(bench: Bench, unit: UnitId, tail: Tail, rule: Rule) -> Json | None:
+    """Probabilities by a rule, calibrated on the refine split."""
     fitted = calibrator_of(bench, unit, tail, rule)
     if fitted is None:
         return None

@@ -70,7 +70,13 @@ def settled(
         seed = bench.seed(tested[0], f"settle {tested[1].polarity}")
         found["scores"] = [
             score.to_json()
-            for score in constructed_scores(probabilities, active, predictions["constructed"]["base"], seed=seed)
+            for score in constructed_scores(
+                probabilities,
+                active,
+                predictions["constructed"]["base"],
+                seed=seed,
+                predictor="words" if "by" in predictions["constructed"] else "rule",
+            )
         ]
     return plain(found)  # type: ignore[no-any-return]
 
@@ -88,10 +94,12 @@ def _active(bench: Bench, unit: UnitId, tail: Tail, probes: Sequence[Json]) -> B
     return np.asarray((last if tail.polarity == "+" else -last) > tail.threshold)
 
 
-def constructed_scores(probabilities: DoubleArray, active: BoolArray, base: float, *, seed: int) -> list[Score]:
+def constructed_scores(
+    probabilities: DoubleArray, active: BoolArray, base: float, *, seed: int, predictor: str = "rule"
+) -> list[Score]:
     """Brier and logarithmic score of predictions on made-up inputs, against always saying the share of active tokens.
 
-    They are diagnostics: nothing rests on them.
+    They are diagnostics: nothing rests on them. `predictor` is what the probabilities come from, 'rule' or 'words'.
     """
     drawn = np.random.default_rng(seed).integers(len(active), size=(RESAMPLES, len(active)))
     made = []
@@ -103,7 +111,7 @@ def constructed_scores(probabilities: DoubleArray, active: BoolArray, base: floa
                 scorer=NAME, metric=metric, value=float(each.mean()), low=float(low), high=float(high),
                 n_examples=len(active), n_documents=len(active), n_active=int(active.sum()),
                 null_mean=float(measure(np.full(len(active), base), active).mean()), p_value=None, split=CONSTRUCTED,
-                predictor="rule", protocol_hash=protocol_hash(NAME, VERSION, {"resamples": RESAMPLES}, metric),
+                predictor=predictor, protocol_hash=protocol_hash(NAME, VERSION, {"resamples": RESAMPLES}, metric),
                 headline=False,
             )
         )  # fmt: skip

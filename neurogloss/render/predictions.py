@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from neurogloss.render.tables import simple_table
-from neurogloss.render.text import interval, number, score, share
+from neurogloss.render.text import clean, interval, number, score, share
 
 if TYPE_CHECKING:
     from store.rows import DescriptionPage
@@ -36,6 +36,8 @@ def predictions_table(row: DescriptionPage) -> RenderableType | None:
     lines: list[RenderableType] = [table] if table.row_count else []
     if probes:
         lines += _probes(probes, found["right"], {one.metric: one for one in row.scores})
+    elif "unwritten" in found:
+        lines.append(Text(f"no made-up inputs: {clean(found['unwritten'])}", "dim"))
     return Group(*lines) if lines else None
 
 

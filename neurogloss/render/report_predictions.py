@@ -23,6 +23,8 @@ _KINDS = {
     "beside": "another token replaced", "member": "another token that is named",
     "template": "the cause in made-up frames",
     "shuffled": "in another order", "random": "random tokens",
+    "fires": "written to fire it", "near miss": "written to miss by little", "border": "written for the border",
+    "unrelated": "written of other things",
 }  # fmt: skip
 
 

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from explainers.llm.show import shown
 from tests.serving.chat import Chat, Text
 from tests.serving.concepts import STRONG, WEAK, Concept, listed, spelled
-from tests.serving.rivals import OPENINGS, asked_revisions, asked_trials
+from tests.serving.rivals import OPENINGS, asked_revisions, asked_trials, written_inputs
 from tests.serving.tokens import pieces
 
 MOST_MARKS = 80
@@ -68,6 +68,8 @@ class Competent:
             return {"revisions": asked_revisions(chat)}
         if fields == {"pairs"}:
             return {"pairs": self.pairs(chat)}
+        if fields == {"inputs"}:
+            return {"inputs": written_inputs(chat, self.concept(chat))}
         if fields == {"set"}:
             return {"set": self.steered(chat)}
         if fields == {"text"}:

@@ -116,6 +116,18 @@ def asked_revisions(chat: Chat) -> list[dict[str, Any]]:
     return revisions
 
 
+def written_inputs(chat: Chat, concept: Concept) -> list[dict[str, Any]]:
+    """Texts with what a description expects of each: with its tokens, without what must come before, of others."""
+    rng = random.Random(f"{chat.user} {chat.repairs}")
+    found: list[dict[str, Any]] = []
+    for opening in rng.sample(OPENINGS, 3):
+        for text, at in _written(concept, [f"{opening} {rng.randrange(10, 99)} times"], rng):
+            on = fires(concept, _shown(text), len(_shown(text)))
+            kind = "fires" if on else "near miss" if at in map(spelled, concept.tokens) else "unrelated"
+            found.append({"kind": kind, "text": text, "at": at, "percent": {"fires": 85, "near miss": 10}.get(kind, 3)})
+    return found[:12]
+
+
 def _right(concept: Concept, results: list[Result]) -> int:
     return sum(fires(concept, result.text.plain, result.end) == result.active for result in results)
 
