@@ -80,7 +80,7 @@ def edge_profiles(subject: Subject, layer: int, contexts: Sequence[Sequence[int]
     usable = _long_enough(contexts)
     longest = max(len(c) for c in usable)
     totals = _Totals(subject.sites.plans[layer].n_heads + 1, longest)
-    for batch, patterns in _patterns(subject, layer, usable, []):
+    for batch, patterns in layer_patterns(subject, layer, usable, []):
         for row, i in enumerate(batch):
             length = len(usable[i])
             pattern = patterns[Site(layer, "attn_pattern")][row, :, :length, :length].float()
@@ -113,7 +113,7 @@ def top_edges(subject: Subject, unit: UnitId, contexts: Sequence[Sequence[int]],
     _long_enough(contexts)
     site, z = Site(layer, "attn_pattern"), Site(layer, "head_z")
     found: list[tuple[float, Edge]] = []
-    for batch, captured in _patterns(subject, layer, contexts, [z]):
+    for batch, captured in layer_patterns(subject, layer, contexts, [z]):
         writes = units.activations(subject, unit.group, captured)[..., unit.index]
         for row, i in enumerate(batch):
             length = len(contexts[i])
@@ -144,7 +144,7 @@ def pattern(subject: Subject, unit: UnitId, ids: Sequence[int]) -> FloatArray:
     units.check_unit(subject, unit)
     if unit.kind != "head":
         raise UnitError(f"'{unit}' is not an attention head: only heads attend.")
-    ((_, captured),) = _patterns(subject, int(unit.where), [ids], [])
+    ((_, captured),) = layer_patterns(subject, int(unit.where), [ids], [])
     found: FloatArray = captured[Site(int(unit.where), "attn_pattern")][0, unit.index].float().cpu().numpy()
     return found
 
@@ -156,7 +156,7 @@ def _long_enough(contexts: Sequence[Sequence[int]]) -> list[Sequence[int]]:
     return usable
 
 
-def _patterns(
+def layer_patterns(
     subject: Subject, layer: int, contexts: Sequence[Sequence[int]], more: Sequence[Site]
 ) -> Iterator[tuple[list[int], Captured]]:
     """Batches of contexts (by index) with the layer's patterns and what else is wanted."""
