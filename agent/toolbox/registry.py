@@ -16,6 +16,7 @@ _tools: dict[str, Tool] = {}
 _MODULES = (
     "agent.toolbox.activations",
     "agent.toolbox.probe",
+    "agent.toolbox.edges",
     "agent.toolbox.edits",
     "agent.toolbox.examples",
     "agent.toolbox.writes",
