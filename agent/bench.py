@@ -23,6 +23,7 @@ from agent.triage import Tail
 from explainers.llm.kit import LlmKit
 from explainers.output.claim import NOTABLE
 from explainers.types import Evidence, Explainer
+from tools.edge_kinds import EdgeKind, EdgeMasses, WrittenEdges, edge_masses, written_edges
 from tools.effects import Measured, measure_output
 from tools.heads import Edge, EdgeProfile, edge_profiles, top_edges
 from tools.index import ActivationIndex, SplitView
@@ -36,6 +37,8 @@ T = TypeVar("T")
 
 #: Contexts on which the attention of a layer's heads is measured.
 EDGE_CONTEXTS = 32
+#: Contexts in which a head is looked at where it writes.
+BUSY_CONTEXTS = 64
 #: Contexts in which a single head's strongest edges are looked for, and how many of them are kept.
 TOP_EDGE_CONTEXTS = 12
 EDGES_SHOWN = 12
@@ -223,6 +226,29 @@ class Bench:
         sources = list(dict.fromkeys(contexts[edge.context][edge.key] for edge in edges))
         return HeadWrites(tuple(edges), tuple(head_writes(self.subject, unit, sources) or ()))
 
+    def written(self, unit: UnitId, threshold: float) -> WrittenEdges | None:
+        """What a head attends to where it writes more than `threshold`, on the explore panel; None for other units."""
+        if unit.kind != "head":
+            return None
+
+        def measured() -> WrittenEdges:
+            texts = self._texts(self.busy(unit, self.explore, threshold))
+            return written_edges(self.subject, unit, texts, threshold)
+
+        return self.shared(("written", unit, threshold), measured)
+
+    def busy(self, unit: UnitId, view: SplitView, threshold: float) -> list[int]:
+        """Contexts of a view's panel in which a head writes more than `threshold`, evenly spread over their order."""
+        found = view.panel_contexts[(view.panel(unit) > threshold).any(axis=1)]
+        chosen = np.unique(np.linspace(0, len(found) - 1, min(BUSY_CONTEXTS, len(found))).round().astype(int))
+        return [int(found[i]) for i in chosen]
+
+    def edge_masses(self, unit: UnitId, kind: EdgeKind, view: SplitView, threshold: float) -> EdgeMasses:
+        """Attention to one kind of edges where a head writes more than `threshold`, on a view's panel."""
+        texts = [view.texts.ids(context).tolist() for context in self.busy(unit, view, threshold)]
+        with unhooked(self.subject):  # the text may be sealed
+            return edge_masses(self.subject, unit, texts, kind, threshold)
+
     @property
     def beginnings(self) -> Beginnings:
         """Keys and values of open texts, for all units."""
@@ -296,6 +322,7 @@ class Bench:
             threshold=threshold,
             seed=self.seed(unit, f"explain {polarity}"),
             edges=self.edges(unit),
+            written=self.written(unit, threshold),
             promotion=self.promotion(unit),
             output=self.output(unit, polarity, threshold) if measured else "it is measured once, for the explainer",
             others=tuple(self.null_units(unit)),

@@ -27,7 +27,11 @@ def claim_digest(
     roles, what is said of the output, and all where the explainer makes predictions of them itself.
     """
     output = claim_in(explanation.details)
-    roles = [role["name"] for role in explanation.details.get("roles") or []]
+    figures = ("mass", "baseline")
+    roles = [
+        role["name"] if set(role) <= {"name", *figures} else {k: v for k, v in role.items() if k not in figures}
+        for role in explanation.details.get("roles") or []
+    ]
     return digest(
         {
             "unit": str(unit),

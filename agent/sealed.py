@@ -15,6 +15,7 @@ from agent.output_half import output_verdict
 from agent.state import Json
 from agent.triage import Tail
 from explainers.llm.types import AnswerError
+from explainers.pattern.heads import Role, asserted_role
 from explainers.predictors import predictor_of
 from explainers.rules.evaluate import RulePredictor
 from explainers.rules.language import parse_rule
@@ -24,7 +25,7 @@ from scorers.edges import METRIC as EDGE_METRIC
 from scorers.edges import score_edges
 from scorers.sequential import score_early
 from scorers.simulation import SCORERS, score_simulation
-from scorers.types import Score, ScoreSet
+from scorers.types import DoubleArray, Score, ScoreSet
 from scorers.verdict import Judgement, Verdict, VerdictRule, judge
 from scorers.windowed import score_windows
 from tools.index import SplitView
@@ -95,9 +96,9 @@ def score(
             raise AnswerError(f"{predictor.name} gave no usable answer about the sealed texts, so nothing was tested.")
         if beside is not None:
             scores += _beside(bench, unit, tail, beside, view)
-    roles = explanation.details.get("roles") or []
-    if unit.kind == "head" and roles:
-        scores.append(edge_score(bench, unit, roles[0]["name"], view, seed=seed))
+    role = asserted_role(explanation.details)
+    if unit.kind == "head" and role is not None:
+        scores.append(edge_score(bench, unit, role, tail.threshold, view, seed=seed))
     if bench.spec.interchange:
         own = bench.seed(unit, f"interchange {tail.polarity}")
         scores += interchange_test(bench, unit, tail, explanation, view, seed=own)
@@ -123,32 +124,46 @@ def _beside(bench: Bench, unit: UnitId, tail: Tail, rule: Predictor, view: Split
     return [replace(score, metric=f"rule_{score.metric}", headline=False) for score in found]
 
 
-def edge_score(bench: Bench, unit: UnitId, edge: str, view: SplitView, *, seed: int) -> Score:
-    """The attention mass that a head puts on one kind of edge, against the other heads of its layer.
+def edge_score(bench: Bench, unit: UnitId, role: Role, threshold: float, view: SplitView, *, seed: int) -> Score:
+    """The attention mass that a head puts on the edges of a role, against the other heads of its layer.
 
-    A context counts with its mean mass at each of its destinations. The score's value is a mean and its interval comes
+    A role that it has where it writes is tested at destinations where it does, one by one. For a role over all tokens a
+    context counts with its mean mass at each of its destinations: the score's value is a mean and its interval comes
     from resampling whole documents, so nothing is lost by averaging within contexts.
     """
-    contexts = bench.spread(view)
-    by_context = bench.edges_by_context(int(unit.where), view)
-    documents = [view.texts.document(context) for context in contexts]
-    counts = np.array([profiles[0].destinations[edge] for profiles in by_context], dtype=np.int64)
-
-    def spread(means: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        return np.repeat(np.array(means, dtype=np.float64), counts)
-
-    heads = [spread([getattr(profiles[head], edge) for profiles in by_context]) for head in range(len(by_context[0]))]
-    others = [masses for head, masses in enumerate(heads) if head != unit.index]
+    if role.where_it_writes:
+        found = bench.edge_masses(unit, role.kind, view, threshold)
+        contexts = bench.busy(unit, view, threshold)
+        masses, uniform = found.mass.astype(np.float64), found.uniform.astype(np.float64)
+        documents = np.array([view.texts.document(contexts[i]) for i in found.contexts], dtype=np.int64)
+    else:
+        masses, uniform, documents = _over_all_tokens(bench, unit, role.name, view)
     return score_edges(
-        heads[unit.index],
-        np.repeat(np.array(documents, dtype=np.int64), counts),
-        other_heads=np.array(others, dtype=np.float64).reshape(len(others), int(counts.sum())),
-        uniform=spread([profiles[0].baseline[edge] for profiles in by_context]),
+        masses[unit.index],
+        documents,
+        other_heads=np.delete(masses, unit.index, axis=0),
+        uniform=uniform,
         split=Split(view.split),
-        edge=edge,
+        edge=role.name,
         resamples=bench.spec.resamples,
         seed=seed,
     )
+
+
+def _over_all_tokens(
+    bench: Bench, unit: UnitId, edge: str, view: SplitView
+) -> tuple[DoubleArray, DoubleArray, IntArray]:
+    """Mean masses of each context at each of its destinations: by head, of uniform attention, and documents."""
+    by_context = bench.edges_by_context(int(unit.where), view)
+    counts = np.array([profiles[0].destinations[edge] for profiles in by_context], dtype=np.int64)
+
+    def spread(means: Sequence[float]) -> DoubleArray:
+        return np.repeat(np.array(means, dtype=np.float64), counts)
+
+    heads = [spread([getattr(profiles[head], edge) for profiles in by_context]) for head in range(len(by_context[0]))]
+    documents = np.array([view.texts.document(context) for context in bench.spread(view)], dtype=np.int64)
+    uniform = spread([profiles[0].baseline[edge] for profiles in by_context])
+    return np.array(heads), uniform, np.repeat(documents, counts)
 
 
 def verdict(claim: Json, scores: Sequence[Score], alpha: float, no_output: str | None = None) -> Json:

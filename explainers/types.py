@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 from tools.types import Example, FloatArray, IntArray, Sample, UnitId
 
 if TYPE_CHECKING:
+    from tools.edge_kinds import WrittenEdges
     from tools.effects import Measured
     from tools.heads import EdgeProfile
     from tools.lenses import Promotion
@@ -68,6 +69,8 @@ class Evidence:
     seed: int
     edges: EdgeProfile | None = None
     """What a head attends to; None for other units."""
+    written: WrittenEdges | None = None
+    """What a head attends to where it writes; None for other units, and where it was not measured."""
     promotion: Promotion | None = None
     """Tokens that the unit's write direction raises and lowers; None when it has none."""
     output: Measured | str | None = None

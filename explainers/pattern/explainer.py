@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from explainers.output.attach import with_claim
 from explainers.pattern.causal import Causal
 from explainers.pattern.edit_check import Edits, edit_strongest
 from explainers.pattern.grow import Settings
-from explainers.pattern.heads import head_label, head_sentence, in_words, roles
+from explainers.pattern.heads import head_label, head_sentence, in_words, role_rivals, roles
 from explainers.pattern.learn import Learned, learn
 from explainers.pattern.plan import Rows
 from explainers.pattern.prune import Candidate, precision_recall
@@ -82,10 +83,11 @@ class PatternExplainer:
         )
         if learned is None:
             return [self._without_rule(evidence, explore)]
-        return [
+        found = [
             self._explanation(evidence, (explore, refine), candidate, recorder, edits if rank == 0 else None)
             for rank, candidate in enumerate(_rivals(learned))
         ]
+        return [*found, *_of_other_roles(evidence, found)]
 
     def _explanation(
         self,
@@ -109,7 +111,7 @@ class PatternExplainer:
             details[name] = {"precision": precision, "recall": recall}
         short, text = in_words(rule, shares, evidence.threshold, evidence.edges)
         if evidence.edges is not None:
-            details["roles"] = [asdict(role) for role in roles(evidence.edges)]
+            details["roles"] = [role.to_json() for role in roles(evidence.edges)]
         if edits is not None:
             check = edits.check(rule)
             details["edits"] = check.to_json()
@@ -128,6 +130,23 @@ class PatternExplainer:
         return with_claim(
             Explanation(self.name, short, text, None, rule, None, {"literals": 0, "members": 0}), evidence
         )
+
+
+def _of_other_roles(evidence: Evidence, found: Sequence[Explanation]) -> list[Explanation]:
+    """The descriptions of a head with each of its other roles put first: rivals about what it attends to."""
+    profile = evidence.edges
+    if profile is None:
+        return []
+    before = head_sentence(profile)
+    return [
+        replace(
+            one, label=head_label(profile, said),
+            input_half=one.input_half.replace(before, head_sentence(profile, said), 1),
+            details={**one.details, "roles": [role.to_json() for role in said]},
+        )
+        for said in role_rivals(profile, evidence.written)[1:]
+        for one in found
+    ]  # fmt: skip
 
 
 def _rivals(learned: Learned) -> list[Candidate]:
