@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from agent.contest.edges import role_of
 from agent.contest.types import MERGED, Contest, Rival
 from agent.desk import Desk
 from agent.triage import Tail
@@ -22,6 +23,11 @@ def agreement(first: BoolArray, second: BoolArray) -> float:
     """F1 of one set of positions against another, 0 to 1; 1 where both are empty. Shared silence does not count."""
     either = int(first.sum()) + int(second.sum())
     return 2 * int((first & second).sum()) / either if either else 1.0
+
+
+def _same_role(first: Rival, second: Rival) -> bool:
+    one, other = role_of(first), role_of(second)
+    return (None if one is None else one.kind) == (None if other is None else other.kind)
 
 
 def merge_alike(desk: Desk, tail: Tail, contest: Contest) -> Contest:
@@ -49,6 +55,8 @@ def merge_alike(desk: Desk, tail: Tail, contest: Contest) -> Contest:
         for other in ordered[:i]:
             if other.key in merged or other.log_weight - rival.log_weight > APART:
                 continue
+            if not _same_role(other, rival):
+                continue  # where it writes is not all that is said of a head
             share = agreement(said[other.key], said[rival.key])
             if share >= ALIKE:
                 why = f"says the same as {other.key}: agreement {share:.3f} on explore and refine"

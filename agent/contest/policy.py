@@ -30,13 +30,14 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from agent.contest.beliefs import Floats, posterior
+from agent.contest.edges import edge_predictions
 from agent.contest.types import Contest, Outcome, Probe, Revision, Rival, Trial
 from agent.desk import Desk
 from explainers.predictors import predictor_of
 from explainers.types import Evidence
 from tools.errors import NeuroglossError
 
-#: Least and greatest probability that a rule gives: it may be wrong anywhere, or right about nearly everything.
+#: Least and greatest probability that a rule or a role gives: it may be wrong anywhere, or right nearly everywhere.
 LAPSE = 0.05
 
 
@@ -166,10 +167,21 @@ class ProbeTexts:
 def rule_predictions(context: Context, rivals: Sequence[Rival], probes: Sequence[Probe]) -> Floats:
     """Predictions of rivals that have a predictor: 1 - `LAPSE` where it predicts activity, else `LAPSE`.
 
-    A rival that predicts nothing is undecided everywhere.
+    A rival that predicts nothing is undecided everywhere. Of a head's attention its role decides
+    (`agent.contest.edges`).
     """
-    if not probes:
-        return np.zeros((len(rivals), 0))
+    found = np.zeros((len(rivals), len(probes)))
+    edges = np.array([len(probe.sources) > 0 for probe in probes], np.bool_)
+    for of_edges in (True, False):
+        some = [probe for probe, is_edge in zip(probes, edges, strict=True) if is_edge == of_edges]
+        if some and of_edges:
+            found[:, edges] = edge_predictions(context.desk.bench.subject, rivals, some, LAPSE)
+        elif some:
+            found[:, ~edges] = _activity(context, rivals, some)
+    return found
+
+
+def _activity(context: Context, rivals: Sequence[Rival], probes: Sequence[Probe]) -> Floats:
     texts, threshold = ProbeTexts(context, probes), context.evidence.threshold
     rows = []
     for rival in rivals:

@@ -90,13 +90,8 @@ class Ring:
         """With what the planned trials' tools gave."""
         answers = []
         for trial in contest.planned:
-            arguments = trial.arguments
-            if trial.probes:
-                arguments = {
-                    "unit": str(self.desk.unit), "texts": [probe.text for probe in trial.probes],
-                    "positions": [probe.position for probe in trial.probes],
-                }  # fmt: skip
-            used = self._refused(trial) if trial.refused else self.desk.use(trial.tool, arguments)
+            asked = trial.asked(str(self.desk.unit))
+            used = self._refused(trial) if trial.refused else self.desk.use(trial.tool, asked)
             answers.append(plain(used.to_json()))
         return replace(contest, answers=tuple(answers))
 
@@ -163,7 +158,7 @@ class Ring:
         if trial.refused:
             return replace(trial, information=0.0, passes=0)
         rivals, lengths = context.rivals, self._lengths(trial)
-        if not trial.probes or any(at >= n for at, n in zip((p.position for p in trial.probes), lengths, strict=True)):
+        if not trial.probes or any(probe.position >= lengths[probe.text] for probe in trial.probes):
             # A probe that cannot be read is left to the tool, which says what is wrong with it.
             nothing = np.zeros((1, 0))
             return replace(trial, information=expected_information([0.0], nothing, seed=0, surprise=trial.surprise))
@@ -177,12 +172,15 @@ class Ring:
             surprise=trial.surprise,
         )  # fmt: skip
         expected = {rival.key: tuple(row) for rival, row in zip(rivals, predictions.tolist(), strict=True)}
-        return replace(trial, predictions=expected, information=information, passes=_passes(lengths))
+        return replace(trial, predictions=expected, information=information, passes=_passes(list(lengths.values())))
 
-    def _lengths(self, trial: Trial) -> list[int]:
+    def _lengths(self, trial: Trial) -> dict[str, int]:
         """Tokens of each probe's text, as far as the subject reads it."""
         subject = self.desk.bench.subject
-        return [min(len(subject.encode(probe.text)), subject.context) for probe in trial.probes]
+        return {
+            text: min(len(subject.encode(text)), subject.context)
+            for text in dict.fromkeys(p.text for p in trial.probes)
+        }
 
     def _revised(self, contest: Contest, revision: Revision) -> Contest:
         """With one revision done. What concerns a rival that is no longer in the running is left out."""

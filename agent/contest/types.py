@@ -68,11 +68,13 @@ class Rival:
 
 @dataclass(frozen=True)
 class Probe:
-    """A text, and the place in it at which it is asked whether the unit is active."""
+    """A text, and the place in it where it is asked whether the unit is active, or where a head attends from there."""
 
     text: str
     position: int
     """Of the token, counted as the subject's tokenizer counts (its beginning-of-sequence token is 0)."""
+    sources: tuple[int, ...] = ()
+    """Positions, of a probe that asks whether a head attends to these from there; see `agent.contest.edges`."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +84,12 @@ class Trial:
     question: str
     """What it is for, in a sentence: it stands in the notebook."""
     probes: tuple[Probe, ...] = ()
-    """Where the unit is read, by the tool `probe`. None for a trial that uses another tool."""
+    """Where the unit is read, by the tool `probe`, or a head's attention by `edges`. None for a trial that uses another
+    tool."""
     tool: str = "probe"
     """Of `agent.toolbox`."""
     arguments: Json = field(default_factory=dict)
-    """Of another tool; those of `probe` are made from the probes."""
+    """Of another tool; those of `probe` and `edges` are made from the probes."""
     surprise: float = 0.0
     """The policy's probability that the answer is one that no rival gives: an end that all put elsewhere, a token that
     none names."""
@@ -107,6 +110,16 @@ class Trial:
         """Bits for each forward pass."""
         return self.information / max(self.passes, 1)
 
+    def asked(self, unit: str) -> Json:
+        """Arguments of its tool, for a unit."""
+        if not self.probes:
+            return self.arguments
+        places: Json = {
+            "unit": unit, "texts": [probe.text for probe in self.probes],
+            "positions": [probe.position for probe in self.probes],
+        }  # fmt: skip
+        return {**places, "sources": [list(probe.sources) for probe in self.probes]} if self.tool == "edges" else places
+
     def to_json(self) -> Json:
         """Plain values; `from_json` reads them."""
         return _plain(self)
@@ -115,7 +128,8 @@ class Trial:
     def from_json(cls, data: Mapping[str, Any]) -> Trial:
         """The trial that `to_json` wrote."""
         return cls(**{
-            **data, "probes": tuple(Probe(**probe) for probe in data["probes"]),
+            **data,
+            "probes": tuple(Probe(**{**probe, "sources": tuple(probe["sources"])}) for probe in data["probes"]),
             "predictions": {key: tuple(row) for key, row in data["predictions"].items()},
         })  # fmt: skip
 
@@ -128,9 +142,10 @@ class Outcome:
     error: str | None
     """What the tool said was wrong; None where it has an answer."""
     values: tuple[float, ...] = ()
-    """Activation at each probe, as the tool `probe` reads it."""
+    """Activation at each probe, as the tool `probe` reads it, or attention to its sources."""
     active: tuple[bool, ...] = ()
-    """Whether the unit is active there: on the tail's side of zero, above its threshold."""
+    """Whether the unit is active there: on the tail's side of zero, above its threshold. Of attention: whether it is as
+    much as a role claims."""
     data: Any = None
     """The answer of another tool."""
     passes: int = 0

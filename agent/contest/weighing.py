@@ -10,6 +10,7 @@ from agent.contest.beliefs import evidence_against, log_likelihoods, noise_likel
 from agent.contest.types import Contest, Outcome, Rival, Trial
 from agent.state import Json
 from agent.triage import Tail
+from explainers.pattern.heads import MASS
 
 #: A rival that is refuted stays as long as none in the running comes so near its F1 on refine.
 NEAR = 0.05
@@ -24,7 +25,11 @@ def outcome_of(trial: Trial, answer: Json, tail: Tail) -> Outcome:
         return Outcome(trial, None, data=answer["data"], passes=passes)
     values = tuple(float(value) for value in answer["data"]["values"])
     sign = 1.0 if tail.polarity == "+" else -1.0
-    return Outcome(trial, None, values, tuple(sign * value > tail.threshold for value in values), passes=passes)
+    active = tuple(
+        value >= MASS if probe.sources else sign * value > tail.threshold
+        for probe, value in zip(trial.probes, values, strict=True)
+    )
+    return Outcome(trial, None, values, active, passes=passes)
 
 
 def counted(contest: Contest, outcome: Outcome) -> tuple[Contest, dict[str, float]]:

@@ -26,10 +26,14 @@ def disagreements(context: Context) -> list[Trial]:
     stands far before them, where neither rival looks.
     """
     done = {tuple(outcome.trial.aim.get("pair", ())) for outcome in context.outcomes}
+    rules = {rival.key: rival.explanation.rule for rival in context.contest.rivals}
+    asked = {frozenset(rules[key] for key in pair) for pair in done if pair}
     trials = []
     for first, second in itertools.combinations(context.rivals, 2):
-        if (first.key, second.key) in done:
-            continue
+        pair = frozenset((rules[first.key], rules[second.key]))
+        if pair in asked or len(pair) == 1:
+            continue  # a head's rivals may have a rule in common
+        asked.add(pair)
         probes = _apart(context, first, second)
         if probes:
             trials.append(

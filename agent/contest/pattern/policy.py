@@ -3,7 +3,8 @@
 Where rivals disagree on texts, it asks which is right (`differences`). The best rule is not believed but taken apart:
 an example of each of its clauses, and of the activity that none explains, is changed token by token, until it is known
 which tokens it needs and at which distances, which others would do, where in the text it must stand, and what silences
-it (`taking_apart`). What comes of it is a rule of its own (`ruling`), a further rival.
+it (`taking_apart`). What comes of it is a rule of its own (`ruling`), a further rival. What a head attends to is asked
+on texts on which its rivals expect it to look to different places (`attention`).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agent.contest.beliefs import Floats
+from agent.contest.pattern.attention import Attention
 from agent.contest.pattern.bases import Material, rule_of
 from agent.contest.pattern.casefile import CaseFile, pursued, read
 from agent.contest.pattern.differences import disagreements
@@ -45,12 +47,13 @@ class PatternPolicy:
 
     def trials(self, context: Context) -> list[Trial]:
         """See `agent.contest.policy.Policy`."""
-        found = disagreements(context)
+        material = Material(context)
+        found = [*Attention(material).trials(), *disagreements(context)]
         own = [rival.fit or 0.0 for rival in context.contest.rivals if not rival.parents]
         by_trials = [rival.fit or 0.0 for rival in context.contest.rivals if rival.parents]
         if max(own) < NEARLY or (by_trials and max(by_trials) < max(own) - HOPELESS):
             return found
-        material, cases = Material(context), read(context.outcomes)
+        cases = read(context.outcomes)
         further = [trial for case in pursued(cases) for trial in Taking(material, case).next()]
         found += further
         if len(cases) < self.bases and not further:
@@ -81,6 +84,7 @@ class PatternPolicy:
 
     @staticmethod
     def _explainers(context: Context) -> Explanation:
-        """The best of the explainer's own descriptions."""
+        """The best of the explainer's own descriptions, of those in the running where there are any."""
         own = [rival for rival in context.contest.rivals if not rival.parents]
+        own = [rival for rival in own if rival.alive] or own
         return max(own, key=lambda rival: (rival.fit or 0.0, rival.log_weight)).explanation

@@ -10,7 +10,7 @@ import numpy as np
 from agent.contest.beliefs import Floats
 from agent.contest.pattern.bases import Material, rule_of
 from agent.contest.pattern.casefile import CaseFile
-from explainers.pattern.heads import in_words
+from explainers.pattern.heads import Role, in_words
 from explainers.pattern.words import exceptions
 from explainers.rules.ast import MAX_CLAUSES, MAX_LITERALS, Clause, Compare, InSet, Literal, Place, Rule, State
 from explainers.rules.evaluate import matches
@@ -215,7 +215,8 @@ def _described(rule: Rule, before: Explanation, material: Material) -> Explanati
             for clause, share in zip(rule.clauses, shares, strict=True)
         ],
     }  # fmt: skip
-    short, text = in_words(rule, shares, threshold, material.context.evidence.edges)
+    said = [Role.from_json(role) for role in before.details.get("roles") or []]
+    short, text = in_words(rule, shares, threshold, material.context.evidence.edges, said)
     return Explanation(
         before.explainer, short, text, before.output_half, format_rule(rule), exceptions(rule, threshold), details
     )

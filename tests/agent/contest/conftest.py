@@ -25,6 +25,7 @@ NAME = "planted:seed=0"
 #: One of each kind: the rules are looked up by `truth_of`.
 UNITS = (
     "mlp:2:135", "mlp:1:405", "mlp:2:462", "mlp:2:434", "mlp:2:395", "mlp:2:137", "mlp:0:508", "mlp:0:342",
+    "head:0:0", "head:0:1", "head:1:1", "head:2:0",
 )  # fmt: skip
 
 
@@ -38,11 +39,11 @@ class ByHand:
 
     name = "by hand"
 
-    def __init__(self, rules: Sequence[str]) -> None:
+    def __init__(self, rules: Sequence[str | Explanation]) -> None:
         self.rules = rules
 
     def explain(self, evidence: Evidence, recorder: Recorder) -> list[Explanation]:
-        return [explanation(rule) for rule in self.rules]
+        return [explanation(rule) if isinstance(rule, str) else rule for rule in self.rules]
 
 
 @dataclass
@@ -52,7 +53,7 @@ class Arena:
     bench: Bench
     truths: dict[str, UnitTruth]
 
-    def desk(self, unit: str, rules: Sequence[str] | None = None, **contest: Any) -> Desk:
+    def desk(self, unit: str, rules: Sequence[str | Explanation] | None = None, **contest: Any) -> Desk:
         """A desk for one unit; with rules, its explainer says these. `contest`: settings of the spec's section."""
         settings = self.bench.spec.contest.model_copy(update=contest)
         bench = replace(self.bench, spec=self.bench.spec.model_copy(update={"contest": settings}))
@@ -65,7 +66,7 @@ class Arena:
 
         return Desk(bench, UnitId.parse(unit), open_sealed, lambda: False)
 
-    def investigate(self, unit: str, rules: Sequence[str] | None = None, **contest: Any) -> State:
+    def investigate(self, unit: str, rules: Sequence[str | Explanation] | None = None, **contest: Any) -> State:
         """The state at the end."""
         return investigate(build_graph(InMemorySaver()), self.desk(unit, rules, **contest), unit)
 
