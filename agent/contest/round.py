@@ -172,7 +172,7 @@ class Ring:
             surprise=trial.surprise,
         )  # fmt: skip
         expected = {rival.key: tuple(row) for rival, row in zip(rivals, predictions.tolist(), strict=True)}
-        return replace(trial, predictions=expected, information=information, passes=_passes(list(lengths.values())))
+        return replace(trial, predictions=expected, information=information, passes=batches(list(lengths.values())))
 
     def _lengths(self, trial: Trial) -> dict[str, int]:
         """Tokens of each probe's text, as far as the subject reads it."""
@@ -236,7 +236,7 @@ def _weights(contest: Contest) -> Floats:
     return posterior([*(rival.log_weight for rival in contest.alive), contest.log_noise])
 
 
-def _passes(lengths: list[int]) -> int:
+def batches(lengths: list[int]) -> int:
     """Forward passes for texts of these lengths, batched by length."""
     passes, rows = 1, 0
     for length in sorted(lengths):

@@ -1,10 +1,14 @@
 """The agent against its own matched one-shot control, on planted subjects.
 
     python -m benchmarks.contest --seeds 3 --sample 2 --json contest.json
+    python -m benchmarks.contest --control chance --passes 4
 
 Both are whole campaigns on the same units, with the same proposals of the explainer `pattern`, the same forward passes
 and the same rule for the final choice. The agent spends its passes on trials that it thinks of, and revises its rivals
 by the answers; the control spends as many on random windows of the same open splits (`benchmarks/contest/control.py`).
+With `--control chance` the control asks trials of the agent's own kind and revises as it does, but which of them are
+asked is drawn by chance (`benchmarks/contest/chance.py`): so it is known what choosing is worth.
+
 What the databases then hold is measured against the truth as `benchmarks.planted` does it.
 
 Exits with status 1 where the agent is worse in any family: fewer units recovered, or a mean F1 on fresh text that is
@@ -24,6 +28,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.contest import chance  # noqa: F401  (registers it)
 from benchmarks.contest.control import passes_of
 from benchmarks.planted.measure import UnitMarks
 from benchmarks.planted.run import Trial
@@ -56,6 +61,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--subject", default="planted:seed=1", metavar="SPEC")
     parser.add_argument("--seeds", type=int, default=1, help="so many subjects, with seeds from the subject's own on")
     parser.add_argument("--sample", type=int, default=2, metavar="N", help="tails of each family")
+    parser.add_argument("--control", choices=["one-shot", "chance"], default="one-shot")
+    parser.add_argument("--passes", type=int, default=64, help="forward passes of all trials of a tail, at most")
     parser.add_argument("--fresh-tokens", type=int, default=30_000, help="fresh text to measure on")
     parser.add_argument("--json", type=Path, metavar="FILE")
     return parser.parse_args(argv)
@@ -70,7 +77,10 @@ def main(argv: list[str] | None = None) -> int:
         for seed in range(first.seed, first.seed + args.seeds):
             with tempfile.TemporaryDirectory() as temporary:
                 began = time.perf_counter()
-                pairs += compare(seed, replace(first, seed=seed), Path(temporary), args.sample, args.fresh_tokens)
+                pairs += compare(
+                    seed, replace(first, seed=seed), Path(temporary), args.sample, args.fresh_tokens,
+                    by=args.control, most_passes=args.passes,
+                )  # fmt: skip
                 print(f"seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     except NeuroglossError as error:
         print(error, file=sys.stderr)
@@ -89,18 +99,27 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if found["worse"] else 0
 
 
-def compare(seed: int, spec: Any, home: Path, sample: int, fresh_tokens: int) -> list[Pair]:
+def compare(
+    seed: int,
+    spec: Any,
+    home: Path,
+    sample: int,
+    fresh_tokens: int,
+    *,
+    by: str = "one-shot",
+    most_passes: int = 64,
+) -> list[Pair]:
     """Both campaigns on one subject."""
     trial = Trial(spec, home, per_family=sample, fresh_tokens=fresh_tokens)
     # What is not compared here is spared: output halves, predictions, most resamples of the sealed score.
     base = {"controls": 0.0, "output": "off", "predictions": "off", "resamples": 200, "null_units": 8, "workers": 1}
-    trial.settings = {**base, "name": f"agent on {spec.text}"}
+    trial.settings = {**base, "name": f"agent on {spec.text}", "contest": {"forward_passes": most_passes}}
     agent, claims, *_ = trial.run("pattern once")
     passes = home / "passes.json"
     passes.write_text(json.dumps(passes_of(claims)), encoding="utf-8")
     trial.settings = {
         **base, "name": f"control on {spec.text}",
-        "contest": {"policy": "one-shot", "options": {"passes": str(passes)}, "rounds": 16},
+        "contest": {"policy": by, "options": {"passes": str(passes)}, "rounds": 16},
     }  # fmt: skip
     control, others, *_ = trial.run("pattern once")
     spent, matched = passes_of(claims), passes_of(others)

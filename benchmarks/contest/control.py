@@ -51,7 +51,7 @@ class OneShot:
     """
 
     def __init__(self, *, passes: str) -> None:
-        self.passes = _read(Path(passes))
+        self.passes = read_passes(Path(passes))
 
     def predictions(self, context: Context, rivals: Sequence[Rival], probes: Sequence[Probe]) -> Floats:
         """See `agent.contest.policy.Policy`."""
@@ -74,7 +74,8 @@ class OneShot:
 
 
 @cache
-def _read(path: Path) -> dict[str, int]:
+def read_passes(path: Path) -> dict[str, int]:
+    """By tail the forward passes that may be spent on it."""
     found: dict[str, int] = json.loads(path.read_text(encoding="utf-8"))
     return found
 

@@ -67,6 +67,13 @@ class Material:
         """Tokens to try in a place, the most frequent first."""
         return [token for token, _ in sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))[:CANDIDATES]]
 
+    @cached_property
+    def vocabulary(self) -> list[int]:
+        """All tokens but special ones."""
+        tokenizer = self.context.desk.bench.subject.tokenizer
+        special = set(tokenizer.all_special_ids)
+        return [token for token in range(len(tokenizer)) if token not in special]
+
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Texts of tokens."""
         found: list[str] = self.context.desk.bench.subject.pieces(ids)

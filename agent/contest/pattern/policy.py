@@ -4,7 +4,8 @@ Where rivals disagree on texts, it asks which is right (`differences`). The best
 an example of each of its clauses, and of the activity that none explains, is changed token by token, until it is known
 which tokens it needs and at which distances, which others would do, where in the text it must stand, and what silences
 it (`taking_apart`). What comes of it is a rule of its own (`ruling`), a further rival. What a head attends to is asked
-on texts on which its rivals expect it to look to different places (`attention`).
+on texts on which its rivals expect it to look to different places (`attention`). Random tokens show what no text of the
+corpus does (`made_up`): activity that no rival expects, which is taken apart too, and clauses that do not hold.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from agent.contest.pattern.attention import Attention
 from agent.contest.pattern.bases import Material, rule_of
 from agent.contest.pattern.casefile import CaseFile, pursued, read
 from agent.contest.pattern.differences import disagreements
+from agent.contest.pattern.made_up import counterexamples, made_up_trials, without_what_fails
 from agent.contest.pattern.ruling import rebuilt
 from agent.contest.pattern.taking_apart import Taking
 from agent.contest.policy import Context, register, rule_predictions
@@ -50,16 +52,18 @@ class PatternPolicy:
         material = Material(context)
         found = [*Attention(material).trials(), *disagreements(context)]
         own = [rival.fit or 0.0 for rival in context.contest.rivals if not rival.parents]
-        by_trials = [rival.fit or 0.0 for rival in context.contest.rivals if rival.parents]
+        by_trials = [rival.fit or 0.0 for rival in context.contest.rivals if _taken_apart(rival)]
         if max(own) < NEARLY or (by_trials and max(by_trials) < max(own) - HOPELESS):
             return found
         cases = read(context.outcomes)
         further = [trial for case in pursued(cases) for trial in Taking(material, case).next()]
         found += further
+        found += made_up_trials(material, context.best)
         if len(cases) < self.bases and not further:
             rule = rule_of(context.best.explanation.rule)
             known = [case.body for case in cases]
             fresh = material.next_bases(rule, AT_ONCE) if not cases else material.unexplained(rule)
+            fresh += counterexamples(context)
             for body in [body for body in fresh if not any(body[-len(one) :] == one for one in known)]:
                 trial = Taking(material, CaseFile(len(cases), body)).first()
                 if trial is not None:
@@ -70,17 +74,18 @@ class PatternPolicy:
     def revise(self, context: Context) -> list[Revision]:
         """See `agent.contest.policy.Policy`."""
         last = {str(outcome.trial.aim.get("kind")) for outcome in context.contest.rounds[-1]}
-        if not last & {"members", "groups", "position", "singles", "moves", "twins", "lone"}:
-            return []
         material, best = Material(context), context.best
+        split = without_what_fails(context, material) if "stretch" in last else []
+        if not last & {"members", "groups", "position", "singles", "moves", "twins", "lone"}:
+            return split
         explanation = rebuilt(read(context.outcomes), self._explainers(context), material)
         if explanation is None or explanation.rule in {rival.explanation.rule for rival in context.contest.rivals}:
-            return []
+            return split
         reason = "examples that were taken apart say which tokens are needed, which would do, and what silences it"
-        earlier = [rival for rival in context.rivals if rival.parents]
+        earlier = [rival for rival in context.rivals if _taken_apart(rival)]
         if earlier:  # it knows more than the one that was made of the same examples before
-            return [Revision("refine", reason, (earlier[-1].key,), (explanation,))]
-        return [Revision("new", reason, (best.key,), (explanation,), origin="trials")]
+            return [*split, Revision("refine", reason, (earlier[-1].key,), (explanation,))]
+        return [*split, Revision("new", reason, (best.key,), (explanation,), origin="trials")]
 
     @staticmethod
     def _explainers(context: Context) -> Explanation:
@@ -88,3 +93,8 @@ class PatternPolicy:
         own = [rival for rival in context.contest.rivals if not rival.parents]
         own = [rival for rival in own if rival.alive] or own
         return max(own, key=lambda rival: (rival.fit or 0.0, rival.log_weight)).explanation
+
+
+def _taken_apart(rival: Rival) -> bool:
+    """Whether it was made of examples that were taken apart."""
+    return rival.origin in ("trials", "refined")

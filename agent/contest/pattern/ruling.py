@@ -147,7 +147,7 @@ def rebuilt(cases: Sequence[CaseFile], before: Explanation, material: Material) 
     clauses = [clauses[i] for i in order.tolist()]
     clauses += _kept(old, held >= 0, material)
     rule = Rule(tuple(clauses[:MAX_CLAUSES]), old.default)
-    return _described(rule, before, material)
+    return described(rule, before, material)
 
 
 def _joined(found: list[tuple[Literal, ...]]) -> list[tuple[Literal, ...]]:
@@ -201,7 +201,8 @@ def _kept(old: Rule, covered: BoolArray, material: Material) -> list[Clause]:
     return kept
 
 
-def _described(rule: Rule, before: Explanation, material: Material) -> Explanation:
+def described(rule: Rule, before: Explanation, material: Material) -> Explanation:
+    """A description by a rule, with what the one before says beside its own."""
     contexts, positions, _, weights, _ = material.rows
     held = matches(rule, material.view.texts, contexts, positions)
     total = max(float(weights[material.active].sum()), 1e-12)
