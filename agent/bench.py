@@ -16,6 +16,7 @@ import numpy as np
 from agent import triage
 from agent.guise import Part, ShownSubject, ShownView
 from agent.ledger import PassCounter
+from agent.neighbours import Earlier
 from agent.seeds import seed_for
 from agent.spec import CampaignSpec
 from agent.state import Json
@@ -123,6 +124,8 @@ class Bench:
     """What a control is made of, to make it again; None for the units themselves."""
     kit: LlmKit | None = None
     """The campaign's language model."""
+    earlier: Earlier | None = None
+    """What earlier campaigns hold of the subject, as it stood when this one began; None where it is not asked for."""
     no_output_test: str | None = None
     """Why what is investigated here has no output that could be tested; None where it has."""
     _once: Once = field(default_factory=Once)
@@ -137,6 +140,7 @@ class Bench:
         explainer: Explainer,
         *,
         kit: LlmKit | None = None,
+        earlier: Earlier | None = None,
     ) -> Bench:
         """A bench over an index; `close` it afterwards."""
         # What is run, when the subject is first asked for it, is no unit's cost: it is asked for in here.
@@ -144,7 +148,7 @@ class Bench:
         explore, refine = (ShownView(index.view(split), {}) for split in (Split.EXPLORE, Split.REFINE))
         return cls(
             spec, shown, index, tuple(units), explainer, PassCounter(subject), explore, refine,
-            fingerprint=subject.fingerprint, index_key=index.key, kit=kit,
+            fingerprint=subject.fingerprint, index_key=index.key, kit=kit, earlier=earlier,
         )  # fmt: skip
 
     def close(self) -> None:

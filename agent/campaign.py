@@ -29,6 +29,7 @@ from agent.contest.nodes import check_contest
 from agent.controls import Control, direction_of, plan_controls, queue, twin_seed
 from agent.guise import ShownSubject
 from agent.llm import check_plan, make_explainer, open_kit
+from agent.neighbours import Earlier, shelf_of
 from agent.owner import is_alive
 from agent.plain import plain
 from agent.progress import Estimate, IndexProgress, Observer, SerialObserver, Summary
@@ -101,6 +102,7 @@ def run_campaign(
     retry_failed: bool = False,
     confirm: Confirm | None = None,
     replay_from: Source | None = None,
+    earlier: store.Database | None = None,
 ) -> Summary | None:
     """Runs a campaign, or goes on with it.
 
@@ -115,6 +117,7 @@ def run_campaign(
         confirm: Is asked with the estimate before anything is spent or written; False leaves everything as it is.
         replay_from: Where the same campaign was done before: language models' answers are taken from there, and no
             endpoint is called.
+        earlier: Where the finished campaigns are whose descriptions are looked at; None: in `db`.
 
     Returns:
         How the campaign stands; whatever its status, the same call goes on from there. None when `confirm` said no.
@@ -127,7 +130,7 @@ def run_campaign(
         with store.open_database(db) as opened:
             return run_campaign(
                 spec, db=opened, home=home, observer=observer, stop=stop, retry_failed=retry_failed, confirm=confirm,
-                replay_from=replay_from,
+                replay_from=replay_from, earlier=earlier,
             )  # fmt: skip
     told = SerialObserver(observer or Observer())
     stop = stop or threading.Event()
@@ -137,8 +140,9 @@ def run_campaign(
     else:
         try:
             ended = _run(
-                spec, db, home=home, told=told, stop=stop, known=campaign, confirm=confirm, replay_from=replay_from
-            )
+                spec, db, home=home, told=told, stop=stop, known=campaign, confirm=confirm, replay_from=replay_from,
+                earlier=earlier or db,
+            )  # fmt: skip
         except KeyboardInterrupt:
             campaign = _known(db, spec, retry_failed=False)
             if campaign is None:  # nothing is in the database yet that could be summed up
@@ -191,6 +195,7 @@ def _run(
     known: Campaign | None,
     confirm: Confirm | None,
     replay_from: Source | None,
+    earlier: store.Database,
 ) -> Summary | None:
     plan = _resolve(spec, told)
     exact = replay_from is not None and replay_from.exact
@@ -202,7 +207,8 @@ def _run(
     if confirm is not None and not confirm(cost):
         return None
     subject_id, corpus_id = _register(db, plan)
-    campaign = _record(db, spec, subject_id=subject_id, corpus_id=corpus_id, estimates=cost.to_json())
+    begun = {**cost.to_json(), **shelf_of(spec, earlier, plan.subject.fingerprint, plan.corpus.id, known)}
+    campaign = _record(db, spec, subject_id=subject_id, corpus_id=corpus_id, estimates=begun)
     store.add_investigations(db, campaign.id, subject_id, _queue(plan))
     store.reclaim(db, campaign.id, is_alive)
     if stop.is_set():
@@ -234,9 +240,12 @@ def _run(
         except StartStoppedError:
             return summarise(db, campaign, "interrupted")
         if kit is not None:
-            _record(db, spec, estimates={**cost.to_json(), "abilities": plain(kit.llm.abilities)})
+            _record(db, spec, estimates={**begun, "abilities": plain(kit.llm.abilities)})
         told.phase("investigate")
-        bench = Bench.open(spec, plan.subject, index, plan.units, make_explainer(spec, kit), kit=kit)
+        bench = Bench.open(
+            spec, plan.subject, index, plan.units, make_explainer(spec, kit), kit=kit,
+            earlier=Earlier.on_record(earlier, begun),
+        )  # fmt: skip
         stack.callback(bench.close)
         cast = Cast(bench, plan.subject, plan.controls, twin)
         stack.callback(cast.close)

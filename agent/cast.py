@@ -126,6 +126,7 @@ class Cast:
             "spec": real.spec, "subject": real.subject, "index": real.index, "units": real.units,
             "explainer": real.explainer, "passes": real.passes, "explore": real.explore, "refine": real.refine,
             "fingerprint": real.fingerprint, "index_key": real.index_key, "kit": real.kit,
+            "earlier": real.earlier,
         }  # fmt: skip
         return kind(**{**own, **changes})
 

@@ -191,7 +191,7 @@ def replay_campaign(
         try:
             summary = run_campaign(
                 spec, db=fresh, home=home, observer=observer, stop=stop,
-                replay_from=None if live else Source(source, exact=mode == "exact"),
+                replay_from=None if live else Source(source, exact=mode == "exact"), earlier=source,
             )  # fmt: skip
         except NotRecordedError as error:
             failure = error

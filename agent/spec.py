@@ -159,9 +159,10 @@ class CampaignSpec(Settings):
     interchange: bool = False
     """Also read each description's rule as a causal claim: texts that differ in whether it holds exchange the unit's
     content, and what follows is compared. Some thousand texts for each description; no verdict rests on it."""
-    rivals_from: tuple[Literal["output"], ...] = ("output",)
+    rivals_from: tuple[Literal["output", "database"], ...] = ("output",)
     """Where rival descriptions come from beside the explainer, where these are rules. `output`: the tokens that a
-    neuron or latent raises may be those that it fires on, or stands before."""
+    neuron or latent raises may be those that it fires on, before or near. `database`: what finished campaigns on the
+    same subject and corpus say of its neighbours, as it stands when the campaign begins."""
     contest: ContestSettings = Field(default_factory=ContestSettings)
     """Trials that tell rival descriptions apart."""
     predictions: Literal["on", "off"] = "on"

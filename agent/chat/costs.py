@@ -22,8 +22,8 @@ _REPEATS = (
 )  # fmt: skip
 #: Arguments that ask for text to be written.
 _WRITES = ("max_new_tokens", "new_tokens", "tokens")
-#: Tools that read weights only.
-_FREE = ("write_lens", "read_lens", "head_circuit", "unit_origins")
+#: Tools that read weights and what is kept only.
+_FREE = ("write_lens", "read_lens", "head_circuit", "unit_origins", "neighbours")
 #: Tool -> how often it runs each token of its texts, where its arguments do not tell; seen on the built-in model.
 _RUNS = {
     "logit_lens": 8, "head_patterns": 8, "patchscope": 50, "attribute": 60, "information_flow": 200, "steer": 12,

@@ -19,6 +19,7 @@ _MODULES = (
     "agent.toolbox.edges",
     "agent.toolbox.edits",
     "agent.toolbox.examples",
+    "agent.toolbox.neighbours",
     "agent.toolbox.writes",
     "agent.toolbox.reading",
     "agent.toolbox.tuned",

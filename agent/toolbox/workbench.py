@@ -11,6 +11,7 @@ from typing import Any
 
 from agent.bench import Bench
 from agent.ledger import PassCounter
+from agent.neighbours import Earlier
 from tools.errors import IndexDataError, SealedError
 from tools.index import OPEN_SPLITS, ActivationIndex, SplitView
 from tools.subject import Subject
@@ -53,11 +54,18 @@ class Workbench:
     """Key of the activation index that the views are of."""
     bench: Bench | None = None
     """The campaign's, when the tools are used within one."""
+    earlier: Earlier | None = None
+    """What finished campaigns hold of the subject, where there is a database."""
 
     @classmethod
     @contextmanager
     def open(
-        cls, subject: Subject, *, home: Path | None = None, index: ActivationIndex | None = None
+        cls,
+        subject: Subject,
+        *,
+        home: Path | None = None,
+        index: ActivationIndex | None = None,
+        earlier: Earlier | None = None,
     ) -> Iterator[Workbench]:
         """A workbench of its own, outside of any campaign.
 
@@ -65,12 +73,13 @@ class Workbench:
             subject: The model.
             home: The data folder.
             index: Activations of a corpus, for tools that show examples; its open splits are used.
+            earlier: What finished campaigns hold of the subject, for the tool that looks at neighbours.
         """
         views = {} if index is None else {split: index.view(split) for split in OPEN_SPLITS if index.tokens[split]}
         _ = subject.causal, subject.unembedding  # found out by a pass when first asked for, which is no tool's cost
         passes = PassCounter(subject)
         try:
-            yield cls(subject, passes, home, views, None if index is None else index.key)
+            yield cls(subject, passes, home, views, None if index is None else index.key, earlier=earlier)
         finally:
             passes.close()
 
@@ -78,7 +87,7 @@ class Workbench:
     def of(cls, bench: Bench, home: Path | None = None) -> Workbench:
         """The workbench of a campaign's bench: its subject, counter and open views, as investigations may see them."""
         views = {Split.EXPLORE: bench.explore, Split.REFINE: bench.refine}
-        return cls(bench.subject, bench.passes, home, views, bench.index.key, bench)
+        return cls(bench.subject, bench.passes, home, views, bench.index.key, bench, bench.earlier)
 
     @property
     def origin(self) -> Origin:

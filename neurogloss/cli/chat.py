@@ -173,7 +173,9 @@ def _shelf(call: ModelCall, database: Database, campaign: str | None) -> ToolShe
     index = None if newest is None else campaign_index(database, newest.id)
 
     def open_workbench(stack: ExitStack) -> Workbench:
+        from agent.neighbours import Earlier
         from agent.toolbox import Workbench
+        from store.queries.earlier import finished_shelf
         from tools.errors import NeuroglossError
         from tools.index import open_index
 
@@ -182,7 +184,9 @@ def _shelf(call: ModelCall, database: Database, campaign: str | None) -> ToolShe
         if index is not None:
             with suppress(NeuroglossError):  # gone, or moved: the tool that needs it says so
                 kept = open_index(Path(index))
-        return stack.enter_context(Workbench.open(loaded, home=call.settings.home.expanduser(), index=kept))
+        earlier = Earlier.read(database, finished_shelf(database, loaded.fingerprint))
+        home = call.settings.home.expanduser()
+        return stack.enter_context(Workbench.open(loaded, home=home, index=kept, earlier=earlier))
 
     return ToolShelf(Library(database, subject, campaign), open_workbench, name)
 

@@ -82,6 +82,13 @@ class Contents:
             raise self._unknown(unit)
         return postings
 
+    def holds(self, unit: UnitId) -> bool:
+        """Whether a unit is in this index."""
+        try:
+            return self.postings_of(unit) is not None or self.dense_row(unit) >= 0
+        except UnitError:
+            return False
+
     def _unknown(self, unit: UnitId) -> UnitError:
         having = ", ".join(f"{group} ({len(indices)} units)" for group, indices in list(self.groups.items())[:8])
         return UnitError(f"The unit {unit} is not in the index {self.key}, which has {having}. Build one with it.")

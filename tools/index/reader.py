@@ -137,6 +137,10 @@ class SplitView:
         """Which cells of `panel` are real, [n_panel_contexts, context length]; position 0 never is."""
         return self._panel_mask
 
+    def holds(self, unit: UnitId) -> bool:
+        """Whether the index has the unit's activations."""
+        return self._contents.holds(unit)
+
     def _source(self, unit: UnitId) -> Source:
         contents = self._contents
         postings = contents.postings_of(unit)
