@@ -14,7 +14,7 @@ from explainers.output.attach import with_claim
 from explainers.pattern.causal import Causal
 from explainers.pattern.edit_check import Edits, edit_strongest
 from explainers.pattern.grow import Settings
-from explainers.pattern.heads import head_label, head_sentence, in_words, role_rivals, roles
+from explainers.pattern.heads import head_label, head_sentence, in_words, role_rivals, roles, with_roles
 from explainers.pattern.learn import Learned, learn
 from explainers.pattern.plan import Rows
 from explainers.pattern.prune import Candidate, precision_recall
@@ -134,19 +134,13 @@ class PatternExplainer:
 
 def _of_other_roles(evidence: Evidence, found: Sequence[Explanation]) -> list[Explanation]:
     """The descriptions of a head with each of its other roles put first: rivals about what it attends to."""
-    profile = evidence.edges
-    if profile is None:
+    if evidence.edges is None:
         return []
-    before = head_sentence(profile)
     return [
-        replace(
-            one, label=head_label(profile, said),
-            input_half=one.input_half.replace(before, head_sentence(profile, said), 1),
-            details={**one.details, "roles": [role.to_json() for role in said]},
-        )
-        for said in role_rivals(profile, evidence.written)[1:]
+        with_roles(one, evidence.edges, said)
+        for said in role_rivals(evidence.edges, evidence.written)[1:]
         for one in found
-    ]  # fmt: skip
+    ]
 
 
 def _rivals(learned: Learned) -> list[Candidate]:

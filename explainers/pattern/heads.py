@@ -8,7 +8,7 @@ several is asserted is for trials to say: each is a rival.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from explainers.pattern.words import input_half, label
@@ -16,6 +16,7 @@ from explainers.rules.ast import Rule
 from explainers.rules.english import listing, show
 
 if TYPE_CHECKING:
+    from explainers.types import Explanation
     from tools.edge_kinds import EdgeKind, WrittenEdges
     from tools.heads import EdgeProfile
 
@@ -153,6 +154,14 @@ def _before_resting(found: Sequence[Role]) -> list[Role]:
 
 def _place(offset: int) -> str:
     return {0: "the current token", 1: "the token before"}.get(offset, f"{offset} tokens back")
+
+
+def with_roles(explanation: Explanation, profile: EdgeProfile, said: Sequence[Role]) -> Explanation:
+    """The description of a head with other roles; what it says of the tokens at which it writes stays."""
+    before = [Role.from_json(role) for role in explanation.details.get("roles") or []]
+    text = explanation.input_half.replace(head_sentence(profile, before), head_sentence(profile, said), 1)
+    details = {**explanation.details, "roles": [role.to_json() for role in said]}
+    return replace(explanation, label=head_label(profile, said), input_half=text, details=details)
 
 
 def head_label(profile: EdgeProfile, said: Sequence[Role] | None = None) -> str:

@@ -15,7 +15,7 @@ from agent.contest.types import Revision, Rival
 from agent.quoting import UnusableError
 from explainers.llm.prompts import Prompt
 from explainers.output.claim import KEY
-from explainers.pattern.heads import head_sentence
+from explainers.pattern.heads import Role, head_sentence
 from explainers.predictors import MakesPredictors
 from explainers.prompted.answers import one_line, read_rule
 from explainers.prompted.asking import density
@@ -81,7 +81,9 @@ def _described(
     if fires_on is None or label is None:
         raise UnusableError("a description says nothing")
     if context.evidence.edges is not None:
-        fires_on = f"{head_sentence(context.evidence.edges)} Writes most where: {fires_on}"
+        roles = parent.explanation.details.get("roles")
+        own = None if roles is None else [Role.from_json(role) for role in roles]
+        fires_on = f"{head_sentence(context.evidence.edges, own)} Writes most where: {fires_on}"
     kept = {key: parent.explanation.details[key] for key in (KEY, "roles") if key in parent.explanation.details}
     explanation = replace(
         parent.explanation, label=label, input_half=fires_on, rule=rule.text, exceptions=one_line(said.exceptions),

@@ -5,18 +5,21 @@
 - *example*: texts at whose end the head writes.
 - *longer*: the same with other tokens put between, so that distances change and tokens do not.
 - *changed*: the same with other tokens where the roles look, so that tokens change and distances do not.
+- *keys*: of a head that attends from some tokens to others, every frequent token where it looks in an example.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from agent.contest.edges import EdgeTexts, role_of
 from agent.contest.pattern.bases import LONGEST, Material
 from agent.contest.types import Probe, Trial
-from tools.edge_kinds import EdgeKind
+from agent.toolbox.probe import MOST
+from tools.edge_kinds import TOKENS, EdgeKind
 
 #: Texts of a trial.
 TEXTS = 12
@@ -26,6 +29,10 @@ ATTEMPTS = 12
 REPEATED = 4
 #: Tokens that stay together at the end of an example, and that are put before them.
 KEPT, INSERTED = 3, 3
+#: Of the tokens tried where a head looks, the share beyond which it does not look for tokens.
+IDLE = 0.5
+#: How likely the policy holds it that the tokens to which a head attends are not all known.
+INCOMPLETE = 0.3
 #: How likely the policy holds it that a role that has no rival is wrong.
 SURPRISE = 0.2
 QUESTIONS = {
@@ -33,6 +40,7 @@ QUESTIONS = {
     "example": "Where does it attend in texts in which it writes?",
     "longer": "Where does it attend when tokens are put between?",
     "changed": "Does it attend to the same places when other tokens stand there?",
+    "keys": "To which tokens does it attend in this place?",
 }
 
 
@@ -65,14 +73,54 @@ class Attention:
             "example": lambda: self._asked(examples),
             "longer": lambda: self._asked(self._longer(body) for body in examples),
             "changed": lambda: self._changed(examples),
+            "keys": self._keys,
         }
-        surprise = SURPRISE if len(self._kinds) == 1 else 0.0
+        alone = SURPRISE if len(self._kinds) == 1 else 0.0
         found = []
         for name in wanted:
             if probes := made[name]():
-                aim = {"kind": "edges", "name": name}
+                surprise, aim = INCOMPLETE if name == "keys" else alone, {"kind": "edges", "name": name}
                 found.append(Trial(QUESTIONS[name], tuple(probes), tool="edges", surprise=surprise, aim=aim))
         return found
+
+    def keys(self, kind: EdgeKind) -> EdgeKind:
+        """From some tokens to others as the trial of its keys has it, where it was run: to those that were attended to,
+        and to those that were not tried."""
+        tried: dict[str, bool] = {}
+        for outcome in self._material.context.outcomes:
+            if outcome.trial.tool == "edges" and outcome.trial.aim.get("name") == "keys" and outcome.error is None:
+                subject = self._material.context.desk.bench.subject
+                for probe, on in zip(outcome.trial.probes, outcome.active, strict=True):
+                    tried[subject.pieces(subject.encode(probe.text))[probe.sources[-1]]] = on
+        known = [piece for piece in kind.keys if tried.get(piece, True)]
+        more = [piece for piece, on in tried.items() if on and piece not in kind.keys]
+        if kind.name != TOKENS or not known or sum(tried.values()) > IDLE * len(tried):
+            return kind
+        return replace(kind, keys=(*known, *more))
+
+    def _keys(self) -> list[Probe]:
+        """Every frequent token in the places to which the head attended in an example; where it attended to one place
+        rather than to several, and with little text before it."""
+        [*kinds] = [kind for kind in self._kinds if kind.name == TOKENS]
+        bases: list[tuple[int, int, Probe]] = []
+        for outcome in self._material.context.outcomes:
+            if outcome.trial.tool != "edges" or outcome.error is not None:
+                continue
+            for probe, on in zip(outcome.trial.probes, outcome.active, strict=True):
+                if on and any(self._texts.sources(k, probe.text, probe.position) == probe.sources for k in kinds):
+                    bases.append((len(probe.sources), probe.position, probe))
+        if not bases:
+            return []
+        *_, base = min(bases, key=lambda one: one[:2])
+        subject = self._material.context.desk.bench.subject
+        ids, skip = subject.encode(base.text), len(subject.prefix)
+        probes = []
+        for token in self._material.candidates:
+            body = [token if at in base.sources else known for at, known in enumerate(ids)][skip : base.position + 1]
+            written = self._material.written(body)
+            if written is not None:
+                probes.append(Probe(written.text, written.position, base.sources))
+        return probes[:MOST]
 
     def _asked(self, bodies: Iterable[list[int]]) -> list[Probe]:
         """Of each text one probe for each set of sources that some role expects there."""
