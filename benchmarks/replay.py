@@ -1,6 +1,6 @@
 """Do replays say the same? Investigations of the built-in model, some of them with a language model, done again.
 
-    python -m benchmarks.replay --units 20 --json replay.json
+    python -m benchmarks.replay --units 9 --asked 8 --json replay.json
 
 Two campaigns: one by `pattern`, one by an explainer that asks the programmable server of the tests. Each is replayed
 exactly (nothing runs on the model, no language model is asked: the content's hash must be the same), with the model run
@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,8 @@ from agent import load_spec, run_campaign
 from agent.replay import TOLERANCE, Changes, Mode, Replayed, replay_campaign
 from store import schema
 from tests.serving.process import server_process
+
+CAMPAIGNS = ("pattern", "words")
 
 
 def settings(name: str, sample: int, max_tokens: int, **more: Any) -> dict[str, Any]:
@@ -76,12 +79,12 @@ def recorded_bytes(db: store.Database) -> tuple[int, int]:
     return int(total or 0), int(number)
 
 
-def measure(sample: int, asked: int, max_tokens: int, home: Path) -> dict[str, Any]:
-    """Both campaigns and all of their replays."""
+def measure(names: Sequence[str], sample: int, asked: int, max_tokens: int, home: Path) -> dict[str, Any]:
+    """The campaigns of these names, and all of their replays."""
     rows: list[dict[str, Any]] = []
     size = number = 0
     # A database each: what is known of a unit (mean, variance) is what the last campaign on it measured.
-    files = {name: home / f"{name}.db" for name in ("pattern", "words")}
+    files = {name: home / f"{name}.db" for name in names}
     with server_process() as server:
         llm = {"endpoints": f"openai:test-model@{server.url}"}
         plans = {
@@ -111,6 +114,7 @@ def main() -> int:
     )
     parser.add_argument("--units", type=int, default=8, help="units of each layer and dictionary, by pattern")
     parser.add_argument("--asked", type=int, default=4, help="neurons of each layer, by a language model")
+    parser.add_argument("--campaigns", nargs="+", choices=CAMPAIGNS, default=CAMPAIGNS, help="only these")
     parser.add_argument("--max-tokens", type=int, default=200_000, help="of the corpus")
     parser.add_argument("--home", type=Path, help="keep the databases here")
     parser.add_argument("--json", type=Path, help="write all of it there")
@@ -118,7 +122,7 @@ def main() -> int:
     folder = given.home or Path(tempfile.mkdtemp(prefix="neurogloss-replay-benchmark-"))
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        found = measure(given.units, given.asked, given.max_tokens, folder)
+        found = measure(given.campaigns, given.units, given.asked, given.max_tokens, folder)
     finally:
         if given.home is None:
             shutil.rmtree(folder, ignore_errors=True)
