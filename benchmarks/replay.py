@@ -96,13 +96,12 @@ def measure(names: Sequence[str], sample: int, asked: int, max_tokens: int, home
                 run_campaign(load_spec(None, plans[name]), db=db, home=home)
                 more = recorded_bytes(db)
                 size, number = size + more[0], number + more[1]
-                rows.append(measured(db, name, home, "exact"))
+                modes: list[tuple[Mode, Changes | None]] = [("exact", None), ("tools-live", None)]
                 if name == "words":
-                    prompts = shorter_prompt(home / "prompts")
-                    rows.append(measured(db, name, home, "llm-live"))
-                    rows.append(measured(db, name, home, "llm-live", Changes(prompts=prompts)))
-                rows.append(measured(db, name, home, "tools-live"))
-                print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
+                    modes += [("llm-live", None), ("llm-live", Changes(prompts=shorter_prompt(home / "prompts")))]
+                for mode, changes in modes:
+                    rows.append(measured(db, name, home, mode, changes))
+                    print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     whole = sum(file.stat().st_size for file in files.values())
     return {"replays": rows, "bytes recorded": size, "investigations recorded": number, "bytes of the database": whole}
 
