@@ -40,6 +40,9 @@ def quoted_position(subject: Subject, text: str, quote: str, most: int) -> int:
         raise UnusableError(f"the text “{text[:40]}…” has {len(ids) - first} tokens; {most} at most")
     pieces = subject.pieces(ids)[first:]
     whole = "".join(pieces)
+    unknown = getattr(subject.tokenizer, "unk_token", None)
+    if unknown and unknown in pieces and unknown not in text:
+        raise UnusableError(f"the model has no tokens for all of “{text[:60]}” and reads “{whole[:60]}”")
     wanted = next((way for way in (quote, quote.strip()) if way and way in whole), None)
     if wanted is None and quote.strip() in text:
         raise UnusableError(

@@ -2,12 +2,18 @@
 
     python -m benchmarks.contest --seeds 3 --sample 2 --json contest.json
     python -m benchmarks.contest --control chance --passes 4
+    python -m benchmarks.contest --policy llm --seeds 3 --sample 1
 
-Both are whole campaigns on the same units, with the same proposals of the explainer `pattern`, the same forward passes
-and the same rule for the final choice. The agent spends its passes on trials that it thinks of, and revises its rivals
-by the answers; the control spends as many on random windows of the same open splits (`benchmarks/contest/control.py`).
-With `--control chance` the control asks trials of the agent's own kind and revises as it does, but which of them are
-asked is drawn by chance (`benchmarks/contest/chance.py`): so it is known what choosing is worth.
+Both are whole campaigns on the same units, with the same proposals and the same rule for the final choice.
+
+By the policy `pattern`: the proposals are the explainer `pattern`'s, and forward passes are matched. The agent spends
+its passes on trials that it thinks of, and revises its rivals by the answers; the control spends as many on random
+windows of the same open splits (`benchmarks/contest/control.py`). With `--control chance` the control asks trials of
+the agent's own kind and revises as it does, but which of them are asked is drawn by chance
+(`benchmarks/contest/chance.py`): so it is known what choosing is worth.
+
+By the policy `llm`: the proposals are a language model's, and its tokens are matched. The agent spends them on trials
+and revisions, the control on more proposals (`benchmarks/contest/llm.py`, which says who the language model is).
 
 What the databases then hold is measured against the truth as `benchmarks.planted` does it.
 
@@ -28,12 +34,16 @@ from typing import Any
 
 import numpy as np
 
+import store
 from benchmarks.contest import chance  # noqa: F401  (registers it)
 from benchmarks.contest.control import passes_of
+from benchmarks.contest.llm import matched_samples, settings_of, spent_by_tail
 from benchmarks.planted.measure import UnitMarks
 from benchmarks.planted.run import Trial
 from benchmarks.planted.summary import mean
 from benchmarks.planted.tables import number, share, table
+from tests.serving.reasoner import Reasoner
+from tests.serving.server import ProgrammableServer
 from tools.errors import NeuroglossError
 from tools.planted import planted_spec
 
@@ -51,6 +61,9 @@ class Pair:
     control: UnitMarks
     agent_passes: int
     control_passes: int
+    agent_tokens: int = 0
+    """Of a language model, for explaining and the contest."""
+    control_tokens: int = 0
 
 
 def arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -58,6 +71,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.contest", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--policy", choices=["pattern", "llm"], default="pattern")
     parser.add_argument("--subject", default="planted:seed=1", metavar="SPEC")
     parser.add_argument("--seeds", type=int, default=1, help="so many subjects, with seeds from the subject's own on")
     parser.add_argument("--sample", type=int, default=2, metavar="N", help="tails of each family")
@@ -77,10 +91,11 @@ def main(argv: list[str] | None = None) -> int:
         for seed in range(first.seed, first.seed + args.seeds):
             with tempfile.TemporaryDirectory() as temporary:
                 began = time.perf_counter()
-                pairs += compare(
-                    seed, replace(first, seed=seed), Path(temporary), args.sample, args.fresh_tokens,
-                    by=args.control, most_passes=args.passes,
-                )  # fmt: skip
+                where = (seed, replace(first, seed=seed), Path(temporary), args.sample, args.fresh_tokens)
+                if args.policy == "llm":
+                    pairs += compare_llm(*where)
+                else:
+                    pairs += compare_pattern(*where, by=args.control, most_passes=args.passes)
                 print(f"seed {seed}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     except NeuroglossError as error:
         print(error, file=sys.stderr)
@@ -90,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         rows = [
             {"seed": pair.seed, "agent": pair.agent.to_json(), "control": pair.control.to_json(),
-             "passes": [pair.agent_passes, pair.control_passes]}
+             "passes": [pair.agent_passes, pair.control_passes], "tokens": [pair.agent_tokens, pair.control_tokens]}
             for pair in pairs
         ]  # fmt: skip
         args.json.write_text(json.dumps({**found, "units": rows}, indent=1) + "\n", encoding="utf-8")
@@ -99,7 +114,41 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if found["worse"] else 0
 
 
-def compare(
+#: What is not compared here is spared: output halves, predictions, most resamples of the sealed score.
+BASE: dict[str, Any] = {
+    "controls": 0.0, "output": "off", "predictions": "off", "resamples": 200, "null_units": 8, "workers": 1,
+}  # fmt: skip
+
+
+def compare_llm(seed: int, spec: Any, home: Path, sample: int, fresh_tokens: int) -> list[Pair]:
+    """Both campaigns by the policy `llm` on one subject."""
+    trial = Trial(spec, home, per_family=sample, fresh_tokens=fresh_tokens)
+    names = [f"{arm} on {spec.text}" for arm in ("agent", "control")]
+    with ProgrammableServer(Reasoner(), keep=0) as server:
+        trial.endpoints = [f"vllm:{server.model}@{server.url}"]
+        trial.settings = {**BASE, "name": names[0], **settings_of("agent")}
+        agent, claims, *_ = trial.run("contrastive by rule")
+        with store.open_database(home / "planted.db") as db:
+            spent = spent_by_tail(db, names[0])
+        # In one database the control would be given the agent's answers from its record, and pay nothing for them.
+        (home / "planted.db").rename(home / "agent.db")
+        samples = home / "samples.json"
+        samples.write_text(json.dumps(matched_samples(spent)), encoding="utf-8")
+        trial.settings = {**BASE, "name": names[1], **settings_of("control", samples)}
+        control, *_ = trial.run("contrastive by rule")
+    with store.open_database(home / "planted.db") as db:
+        matched = spent_by_tail(db, names[1])
+    passes = passes_of(claims)
+    return [
+        Pair(
+            seed, one, other, passes.get(one.key, 0), 0,
+            spent[one.key].total if one.key in spent else 0, matched[one.key].total if one.key in matched else 0,
+        )
+        for one, other in zip(agent.marks, control.marks, strict=True)
+    ]  # fmt: skip
+
+
+def compare_pattern(
     seed: int,
     spec: Any,
     home: Path,
@@ -109,16 +158,14 @@ def compare(
     by: str = "one-shot",
     most_passes: int = 64,
 ) -> list[Pair]:
-    """Both campaigns on one subject."""
+    """Both campaigns by the policy `pattern` on one subject."""
     trial = Trial(spec, home, per_family=sample, fresh_tokens=fresh_tokens)
-    # What is not compared here is spared: output halves, predictions, most resamples of the sealed score.
-    base = {"controls": 0.0, "output": "off", "predictions": "off", "resamples": 200, "null_units": 8, "workers": 1}
-    trial.settings = {**base, "name": f"agent on {spec.text}", "contest": {"forward_passes": most_passes}}
+    trial.settings = {**BASE, "name": f"agent on {spec.text}", "contest": {"forward_passes": most_passes}}
     agent, claims, *_ = trial.run("pattern once")
     passes = home / "passes.json"
     passes.write_text(json.dumps(passes_of(claims)), encoding="utf-8")
     trial.settings = {
-        **base, "name": f"control on {spec.text}",
+        **BASE, "name": f"control on {spec.text}",
         "contest": {"policy": by, "options": {"passes": str(passes)}, "rounds": 16},
     }  # fmt: skip
     control, others, *_ = trial.run("pattern once")
@@ -153,6 +200,7 @@ def summary(pairs: list[Pair]) -> dict[str, Any]:
     return {
         "groups": told, "families": list(families), "without_rule": {"units": len(ruleless), "accepted": accepted},
         "passes": [sum(pair.agent_passes for pair in pairs), sum(pair.control_passes for pair in pairs)],
+        "tokens": [sum(pair.agent_tokens for pair in pairs), sum(pair.control_tokens for pair in pairs)],
         "worse": worse,
     }  # fmt: skip
 
@@ -208,6 +256,8 @@ def render(found: dict[str, Any]) -> str:
         f"forward passes of trials: {passes[0]} and {passes[1]}; accepted of {without['units']} units without a rule: "
         f"{without['accepted'][0]} and {without['accepted'][1]}",
     ]
+    if any(found["tokens"]):
+        lines.append(f"LLM tokens: {found['tokens'][0]:,} and {found['tokens'][1]:,}")
     return "\n".join(lines)
 
 

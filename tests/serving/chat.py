@@ -11,7 +11,7 @@ from typing import Any
 
 HEADINGS = (
     "TEXTS", "TEXT", "SILENT TEXTS", "GROUPS", "DESCRIPTION", "HYPOTHESIS", "ATTENTION", "RAISES", "LOWERS", "RULE",
-    "MAXIMUM", "RIVALS", "RESULTS", "WEIGHTS", "SENTENCE", "ACTIVE", "QUESTION",
+    "MAXIMUM", "RIVALS", "RESULTS", "WEIGHTS", "FIT", "MISTAKES", "SENTENCE", "ACTIVE", "QUESTION",
 )  # fmt: skip
 """Headings that prompts have, each alone on its line."""
 

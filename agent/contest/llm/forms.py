@@ -31,7 +31,9 @@ class ProbeAsked(_Form):
 
     text: str = Field(min_length=1, max_length=4000, description="a short text, as the model will read it")
     at: str = Field(min_length=1, max_length=200, description="the token to read, exactly as it stands in the text")
-    active: list[Expected] = Field(max_length=32, description="one for each rival")
+    active: list[Expected] = Field(
+        default=[], max_length=32, description="one for each rival; empty where rules say what rivals expect"
+    )
 
 
 class TrialAsked(_Form):
@@ -39,8 +41,9 @@ class TrialAsked(_Form):
 
     question: str = Field(min_length=1, max_length=400, description="what it is for, in a sentence")
     tool: str = Field(min_length=1, max_length=64, description="its name")
-    probes: list[ProbeAsked] = Field(max_length=16, description="for probe; one for edit_tokens; else empty")
-    rivals: list[Key] = Field(max_length=16, description="the two that disagree, for disagreements; else empty")
+    probes: list[ProbeAsked] = Field(max_length=16, description="for probe; one for edits; none for disagreements")
+    rivals: list[Key] = Field(default=[], max_length=16, description="for disagreements: the two that disagree")
+    replace: str = Field(default="", max_length=200, description="for substitute: the token that others stand in for")
     surprise: int = Field(ge=0, le=100, description="percent: how likely it is that no rival is right about it")
 
 

@@ -1,8 +1,10 @@
 """The policy `llm`: a language model thinks of trials, says before they are run what each rival expects, and revises.
 
-In each round it is asked once for trials, and once for revisions where something came that the best rival had not
-expected. What it asks for and cannot be done is told back once; what is still wrong then is a failed row of the
-notebook. An answer that cannot be used at all is one, too, and costs the round.
+In the first round no model is asked: the strongest texts are taken apart (`agent.contest.llm.opening`). After a round
+in which something came that the best rival had not expected it is asked for revisions, and in each further round for
+trials, until its own trials come out as the best rival expects. What it asks for and cannot be done is a failed row of
+the notebook, which later prompts show; where nothing of an answer can be done that is told back once. An answer that
+cannot be used at all is such a row, too, and costs the round.
 
 What a rival expects: one that is tested by its rule, as the rule says; one that is tested by its words, as the model
 filed with the trial. Nobody reads words again for that. Of a place on which nothing is filed (one that was asked before
@@ -19,19 +21,24 @@ from typing import Any, TypeVar
 import numpy as np
 
 from agent.contest.beliefs import Floats
+from agent.contest.llm.expected import expected_at, humbler, share_of, shares, words_alone
 from agent.contest.llm.forms import RevisionsAsked, TrialsAsked
-from agent.contest.llm.probing import Refused, read_trials, words_alone
+from agent.contest.llm.mistakes import mistake_lines, standings_of
+from agent.contest.llm.opening import further, opening
+from agent.contest.llm.probing import PROBES, Refused, read_trials
 from agent.contest.llm.revising import read_revisions
 from agent.contest.llm.shown import material, variables
-from agent.contest.policy import Context, ProbeTexts, register, rule_predictions
+from agent.contest.policy import Context, register
 from agent.contest.types import Outcome, Probe, Revision, Rival, Trial
 from explainers.llm.kit import LlmKit
 from explainers.llm.types import AnswerError, CallError, Form, LlmError, Message, Request
-from explainers.rules.evaluate import RulePredictor
-from explainers.rules.language import parse_rule
 
-#: Probability with which a rule beside words speaks for them.
-RULE_FOR_WORDS = 0.8
+#: F1 on explore below which the best rule's mistakes on texts are looked at before further trials are thought of.
+POOR = 0.9
+#: F1 on explore from which on its mistakes there are too few to be worth a prompt by themselves.
+GOOD = 0.97
+#: Rounds with nothing better on texts after which no more is asked.
+PATIENCE = 3
 #: Tokens of an answer: three trials of four probes take some 500, a revision with a rule some 200.
 MAX_TOKENS = 1500
 
@@ -43,30 +50,45 @@ class LlmPolicy:
     """Asks the campaign's language model.
 
     Args:
+        opening: Texts that are taken apart in the first round, before the model is asked for trials; 0: it is asked.
         trials: How many it is asked for in a round.
-        probes: Of how many places each.
+        probes: Of how many places each; twice as many where nothing need be filed.
         examples: Texts of the corpus that it is shown.
     """
 
-    def __init__(self, *, trials: int = 3, probes: int = 4, examples: int = 6) -> None:
-        self.n_trials, self.n_probes, self.n_examples = trials, probes, examples
+    def __init__(self, *, opening: int = 2, trials: int = 3, probes: int = 4, examples: int = 6) -> None:
+        self.n_opening, self.n_trials, self.n_probes, self.n_examples = opening, trials, probes, examples
 
     def predictions(self, context: Context, rivals: Sequence[Rival], probes: Sequence[Probe]) -> Floats:
         """See `agent.contest.policy.Policy`; for places on which nothing was filed."""
-        rows = np.zeros((len(rivals), len(probes)))
-        for row, rival in zip(rows, rivals, strict=True):
-            row[:] = _expected(context, rival, probes)
-        return rows
+        counts = shares(context)
+        share = np.array([counts.get(probe, 1.0) for probe in probes])
+        return np.array([humbler(expected_at(context, rival, probes), share) for rival in rivals])
 
     def trials(self, context: Context) -> list[Trial]:
         """See `agent.contest.policy.Policy`."""
+        standings = standings_of(context)
+        if standings and _stalled(context, standings[0].rival):
+            return []
+        if self.n_opening:
+            found = []
+            if not context.contest.rounds:
+                found = opening(context, self.n_opening)
+            elif standings and standings[0].f1 < POOR:
+                found = further(context)
+            if found:
+                return [self._filed(context, trial) for trial in found]
+        if _settled(context):
+            return []
         kit = _kit(context)
         shown = material(context, self.n_examples)
         if not shown.scale:
             return []  # nothing was active, and nothing was described
         prompt = kit.prompts.get("contest-trials")
+        filed = any(words_alone(context, rival) for rival in context.rivals)
         messages = prompt.render(
-            **variables(context, shown, rules=False), n=self.n_trials, probes=self.n_probes,
+            **variables(context, shown, standings), n=self.n_trials, filed=filed,
+            probes=self.n_probes if filed else min(2 * self.n_probes, PROBES),
         )  # fmt: skip
 
         def read(answer: TrialsAsked) -> tuple[list[Trial], list[Refused]]:
@@ -81,12 +103,20 @@ class LlmPolicy:
 
     def revise(self, context: Context) -> list[Revision]:
         """See `agent.contest.policy.Policy`."""
-        if not context.contest.rounds or not any(_tells(context, one) for one in context.contest.rounds[-1]):
+        rounds = context.contest.rounds
+        if not rounds:
+            return []
+        standings = standings_of(context)
+        mendable = bool(standings) and standings[0].f1 < GOOD
+        if not mendable and not any(_tells(context, one) for one in rounds[-1]):
             return []
         kit = _kit(context)
         shown = material(context, self.n_examples)
         prompt = kit.prompts.get("contest-revise")
-        messages = prompt.render(**variables(context, shown, rules=True))
+        messages = prompt.render(
+            **variables(context, shown, standings), best=standings[0].rival.key if standings else None,
+            mistakes=mistake_lines(context, standings[0]) if standings else [],
+        )  # fmt: skip
 
         def read(answer: RevisionsAsked) -> tuple[list[Revision], list[Any]]:
             return read_revisions(context, answer.revisions, shown, prompt)
@@ -102,23 +132,14 @@ class LlmPolicy:
         """With what all rivals expect, in per cent for later rounds too, whose prompts show it beside what came."""
         if not trial.probes:
             return trial
+        share = share_of(trial)
         predictions = {
-            rival.key: trial.predictions.get(rival.key) or tuple(_expected(context, rival, trial.probes).tolist())
+            rival.key: trial.predictions.get(rival.key)
+            or tuple(humbler(expected_at(context, rival, trial.probes), share).tolist())
             for rival in context.rivals
         }
         told = {key: [round(100 * p) for p in row] for key, row in predictions.items()}
         return replace(trial, predictions=predictions, aim={**trial.aim, "expected": told})
-
-
-def _expected(context: Context, rival: Rival, probes: Sequence[Probe]) -> Floats:
-    """What a rival expects at places on which nothing is filed, [n_probes]."""
-    if not words_alone(context, rival):
-        return np.asarray(rule_predictions(context, [rival], probes)[0], np.float64)
-    if rival.explanation.rule is None:
-        return np.full(len(probes), 0.5)
-    texts = ProbeTexts(context, probes)
-    said = RulePredictor(parse_rule(rival.explanation.rule)).predict(texts, texts.contexts, texts.positions)
-    return np.where(said > context.evidence.threshold, RULE_FOR_WORDS, 1 - RULE_FOR_WORDS)
 
 
 def _tells(context: Context, outcome: Outcome) -> bool:
@@ -131,6 +152,21 @@ def _tells(context: Context, outcome: Outcome) -> bool:
     return expected is None or any((p > 50) != on for p, on in zip(expected, outcome.active, strict=True))
 
 
+def _stalled(context: Context, best: Rival) -> bool:
+    """Whether the rival that does best on texts did so `PATIENCE` rounds ago: revisions since then found nothing better."""
+    rounds = context.contest.rounds
+    return len(rounds) > PATIENCE and any(
+        best.key in outcome.trial.aim.get("expected", {}) for outcome in rounds[-PATIENCE]
+    )
+
+
+def _settled(context: Context) -> bool:
+    """Whether the model's own last trials came out as the best rival had expected: more would hardly tell more."""
+    *before, last = context.contest.rounds or ((),)
+    run = [outcome for outcome in last if outcome.error is None]
+    return bool(before and run) and not any(_tells(context, outcome) for outcome in run)
+
+
 def _asked(
     kit: LlmKit,
     request: Request,
@@ -138,7 +174,9 @@ def _asked(
     read: Callable[[Form], tuple[list[T], list[Any]]],
     told: Callable[[Any], tuple[str, str]],
 ) -> tuple[list[T], list[Any]]:
-    """What can be used of an answer, and what cannot, even after that was told back once.
+    """What can be used of an answer, and what cannot. Where nothing can, that is told back once.
+
+    Otherwise it is not worth another prompt: the next round's shows what could not be done.
 
     Args:
         kit: The language model.
@@ -149,8 +187,8 @@ def _asked(
     """
     answer = kit.llm.ask(request, form)
     found, refused = read(answer)
-    if not refused:
-        return found, []
+    if found or not refused:
+        return found, refused
     wrong = "\n".join(f"- “{name}”: {why}." for name, why in map(told, refused))
     again = (
         *request.messages,
@@ -163,9 +201,8 @@ def _asked(
     try:
         mended, still = read(kit.llm.ask(replace(request, messages=again), form))
     except (AnswerError, CallError):
-        return found, refused
-    left = still if mended or still else refused
-    return [*found, *(one for one in mended if one not in found)], left
+        return [], refused
+    return mended, still if mended or still else refused
 
 
 def _kit(context: Context) -> LlmKit:

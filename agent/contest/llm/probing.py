@@ -1,25 +1,28 @@
 """From what a language model asks to trials that can be run; what cannot is told back.
 
-probe          its own texts, read at a token each: minimal pairs, boundaries, counter-examples, other words
+probe          its own texts, read at a token each: minimal pairs, boundaries, counter-examples, paraphrases
 edit_tokens    one text in which single tokens are replaced: which of them does the unit need?
+substitute     one text with the corpus's frequent tokens in the place of one: which would do there?
+rearrange      one text without a token, with one more, in other orders: does it mind distance and order?
 disagreements  places of the corpus where the rules of two rivals disagree
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from agent.contest.llm.edits import Variant, body_of, rearranged, substituted
+from agent.contest.llm.expected import words_alone
 from agent.contest.llm.forms import ProbeAsked, TrialAsked
 from agent.contest.pattern.differences import cut_probe
 from agent.contest.policy import LAPSE, Context
 from agent.contest.types import Probe, Rival, Trial
 from agent.plain import plain
 from agent.quoting import UnusableError, quoted_position, spelled
-from explainers.predictors import predictor_of
 from explainers.rules.evaluate import RulePredictor
 from explainers.rules.language import parse_rule
 from tools.index import SplitView
@@ -81,38 +84,40 @@ def place_of(context: Context, asked: ProbeAsked) -> Probe:
     return Probe(text, quoted_position(context.desk.bench.subject, text, quote, TOKENS))
 
 
-def words_alone(context: Context, rival: Rival) -> bool:
-    """Whether its words are what is tested, so that only who reads them can say what they expect."""
-    predictor = predictor_of(context.desk.bench.explainer, rival.explanation)
-    return predictor is None or bool(getattr(predictor, "costly", False))
-
-
 def _probe(context: Context, asked: TrialAsked) -> Trial:
+    """The probes that can be read; what is wrong with others is noted, and shown with the results."""
     if not 1 <= len(asked.probes) <= PROBES:
         raise UnusableError(f"it has {len(asked.probes)} probes; 1 to {PROBES} are run")
-    probes = [place_of(context, probe) for probe in asked.probes]
-    kept = [i for i, probe in enumerate(probes) if probe not in probes[:i]]
-    keys = {rival.key for rival in context.rivals}
     needed = {rival.key for rival in context.rivals if words_alone(context, rival)}
-    filed: dict[str, list[float]] = {key: [] for key in needed}
-    for i in kept:
-        said = {one.rival: one.percent / 100 for one in asked.probes[i].active}
-        if unknown := sorted(set(said) - keys):
-            raise UnusableError(f"there is no rival {unknown[0]}; there are {', '.join(sorted(keys))}")
-        if missing := sorted(needed - set(said)):
-            raise UnusableError(f"it does not say what {missing[0]} expects at “{asked.probes[i].at}”")
-        for key in needed:
-            filed[key].append(float(np.clip(said[key], LAPSE, 1 - LAPSE)))
+    filed: dict[Probe, dict[str, float]] = {}
+    wrong: list[str] = []
+    for one in asked.probes:
+        try:
+            said = _filed(context, one, needed)
+            filed.setdefault(place_of(context, one), said)
+        except UnusableError as problem:
+            wrong.append(str(problem))
+    if not filed:
+        raise UnusableError(wrong[0])
     return Trial(
-        asked.question, tuple(probes[i] for i in kept), surprise=_surprise(asked),
-        predictions={key: tuple(row) for key, row in filed.items()},
+        asked.question, tuple(filed), surprise=_surprise(asked), aim={"left_out": wrong} if wrong else {},
+        predictions={key: tuple(said[key] for said in filed.values()) for key in needed},
     )  # fmt: skip
 
 
+def _filed(context: Context, asked: ProbeAsked, needed: Collection[str]) -> dict[str, float]:
+    """What rivals are said to expect at a place, of which some must be told."""
+    said = {one.rival: float(np.clip(one.percent / 100, LAPSE, 1 - LAPSE)) for one in asked.active}
+    keys = {rival.key for rival in context.rivals}
+    if unknown := sorted(set(said) - keys):
+        raise UnusableError(f"there is no rival {unknown[0]}; there are {', '.join(sorted(keys))}")
+    if missing := sorted(set(needed) - set(said)):
+        raise UnusableError(f"it does not say what {missing[0]} expects at “{asked.at}”")
+    return said
+
+
 def _edit(context: Context, asked: TrialAsked) -> Trial:
-    if len(asked.probes) != 1:
-        raise UnusableError(f"it has {len(asked.probes)} probes; edit_tokens takes one")
-    probe = place_of(context, asked.probes[0])
+    probe = _one_place(context, asked)
     arguments = {
         "unit": str(context.desk.unit), "texts": [probe.text], "positions": [probe.position], "window": EDITED,
         "replacements": REPLACEMENTS, "seed": context.seed % 2**31,
@@ -121,6 +126,35 @@ def _edit(context: Context, asked: TrialAsked) -> Trial:
            if one.error is None):  # fmt: skip
         raise UnusableError("this text was edited before")
     return Trial(asked.question, tool="edit_tokens", arguments=arguments, surprise=OPEN)
+
+
+def _substitute(context: Context, asked: TrialAsked) -> Trial:
+    probe = _one_place(context, asked)
+    pieces = context.desk.bench.subject.pieces(body_of(context, probe))
+    wanted = spelled(asked.replace) or pieces[-1]
+    places = [back for back, piece in enumerate(reversed(pieces)) if piece.strip() == wanted.strip()]
+    if not places:
+        raise UnusableError(f"“{asked.replace}” is no token of the text up to “{asked.probes[0].at}”")
+    return _varied(asked, "".join(pieces), places[0], substituted(context, probe, places[0]))
+
+
+def _rearrange(context: Context, asked: TrialAsked) -> Trial:
+    probe = _one_place(context, asked)
+    pieces = context.desk.bench.subject.pieces(body_of(context, probe))
+    return _varied(asked, "".join(pieces), 0, rearranged(context, probe))
+
+
+def _varied(asked: TrialAsked, base: str, back: int, variants: Sequence[Variant]) -> Trial:
+    if not variants:
+        raise UnusableError("the text has no variant that the model would read as it is written; use another")
+    aim = {"kind": asked.tool, "base": base, "back": back, "variants": [told for told, _ in variants]}
+    return Trial(asked.question, tuple(one for _, one in variants), surprise=_surprise(asked), aim=aim)
+
+
+def _one_place(context: Context, asked: TrialAsked) -> Probe:
+    if len(asked.probes) != 1:
+        raise UnusableError(f"it has {len(asked.probes)} probes; {asked.tool} takes one")
+    return place_of(context, asked.probes[0])
 
 
 def _disagreements(context: Context, asked: TrialAsked) -> Trial:
@@ -132,13 +166,13 @@ def _disagreements(context: Context, asked: TrialAsked) -> Trial:
     pair = [known[key] for key in asked.rivals]
     if bare := [rival.key for rival in pair if rival.explanation.rule is None]:
         raise UnusableError(f"{bare[0]} has no rule by which the corpus could be searched; write texts of your own")
-    probes = _apart(context, pair)
+    probes = apart(context, pair)
     if not probes:
         raise UnusableError(f"the rules of {pair[0].key} and {pair[1].key} agree all over the corpus")
     return Trial(asked.question, tuple(probes), surprise=_surprise(asked), aim={"pair": list(asked.rivals)})
 
 
-def _apart(context: Context, pair: Sequence[Rival]) -> list[Probe]:
+def apart(context: Context, pair: Sequence[Rival]) -> list[Probe]:
     """Places of the open splits on which two rules disagree, their texts cut before what neither looks at."""
     generator = np.random.default_rng(context.seed)
     probes: list[Probe] = []
@@ -163,6 +197,7 @@ def _surprise(asked: TrialAsked) -> float:
 
 
 TOOLS: dict[str, Callable[[Context, TrialAsked], Trial]] = {
-    "probe": _probe, "edit_tokens": _edit, "disagreements": _disagreements,
+    "probe": _probe, "edit_tokens": _edit, "substitute": _substitute, "rearrange": _rearrange,
+    "disagreements": _disagreements,
 }  # fmt: skip
 """What may be asked for, by name."""

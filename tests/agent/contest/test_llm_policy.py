@@ -59,7 +59,8 @@ def contend(arena: Any, llm_kit: LlmKit) -> Contend:
     """An investigation with the policy and the kit of the programmable server."""
 
     def go(rules: Sequence[str], **contest: Any) -> State:
-        desk = arena.desk(UNIT, rules, policy="llm", **contest)
+        options = {"opening": 0, **contest.pop("options", {})}
+        desk = arena.desk(UNIT, rules, policy="llm", options=options, **contest)
         desk.bench = replace(desk.bench, kit=llm_kit)
         return investigate(build_graph(InMemorySaver()), desk, UNIT)
 
@@ -92,7 +93,9 @@ def test_the_model_sees_rivals_weights_and_what_came_with_its_sign(
     first, second = [chat for chat in llm_server.chats() if chat.fields == {"trials"}][:2]
     assert first.sections["WEIGHTS"] == "+1 50%, +2 50%"
     assert "RESULTS" not in first.sections
-    assert first.sections["RIVALS"].startswith("+1: a rule. Fires by a rule.\n+2: ")
+    assert first.sections["RIVALS"].startswith("+1: a rule\n    rule v1\n")
+    assert "\n+2: " in first.sections["RIVALS"]
+    assert first.sections["FIT"].startswith("+1 catches ")
     assert first.texts()[0].marked
     # It is silent there for the narrow rule: what came was active.
     lines = second.sections["RESULTS"].split("\n")
@@ -119,16 +122,38 @@ def test_the_model_sees_rivals_weights_and_what_came_with_its_sign(
 def test_what_cannot_be_run_is_told_back_once_and_then_a_failed_row(
     contend: Contend, llm_server: ProgrammableServer, wrong: Any, told: str
 ) -> None:
-    llm_server.mind = Script(trials=[[{**wrong, "question": "Wrong?"}, GOOD], [{**wrong, "question": "Still wrong?"}]])
+    llm_server.mind = Script(trials=[[{**wrong, "question": "Wrong?"}], [{**wrong, "question": "Still wrong?"}]])
     state = contend([NARROW, TRUE], rounds=1)
     repair = [chat for chat in llm_server.chats() if chat.fields == {"trials"}][1]
     assert told in repair.body["messages"][-1]["content"]
     assert "“Wrong?”" in repair.body["messages"][-1]["content"]
-    by_status = {row["status"]: row for row in rows_of(state)}
-    assert set(by_status) == {"done", "failed"}
-    assert told in by_status["failed"]["error"]
-    assert by_status["failed"]["arguments"]["contest"]["question"] == "Still wrong?"
+    [row] = rows_of(state)
+    assert row["status"] == "failed"
+    assert told in row["error"]
+    assert row["arguments"]["contest"]["question"] == "Still wrong?"
     assert state["verdicts"]["+"]
+
+
+def test_a_wrong_trial_beside_one_that_can_be_run_costs_no_further_prompt(
+    contend: Contend, llm_server: ProgrammableServer
+) -> None:
+    wrong = trial(probe("Anna took 3 ;", " zebra"), question="Is it a zebra?")
+    llm_server.mind = Script(trials=[[wrong, GOOD]])
+    state = contend([NARROW, TRUE], rounds=1)
+    assert [row["status"] for row in rows_of(state)] == ["failed", "done"]
+    assert [chat.repairs for chat in llm_server.chats() if chat.fields == {"trials"}] == [False]
+
+
+def test_a_probe_that_cannot_be_read_is_left_out_and_the_others_are_read(
+    contend: Contend, llm_server: ProgrammableServer
+) -> None:
+    mixed = trial(probe("Anna took 3 ;", " zebra"), probe("Anna took 3 ;", " ;"))
+    llm_server.mind = Script(trials=[[mixed], []])
+    state = contend([NARROW, BROAD])
+    [row] = rows_of(state)
+    assert (row["status"], row["arguments"]["texts"]) == ("done", ["Anna took 3 ;"])
+    last = [chat for chat in llm_server.chats() if chat.fields == {"trials"}][-1]
+    assert "not run: “ zebra” does not stand in the text" in last.sections["RESULTS"]
 
 
 def test_what_is_put_right_is_run(contend: Contend, llm_server: ProgrammableServer) -> None:
