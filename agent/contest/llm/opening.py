@@ -52,7 +52,7 @@ def further(context: Context) -> list[Trial]:
 def _disagreements(context: Context) -> list[Trial]:
     """Places of the corpus on which pairs of rivals disagree that were not put to it yet."""
     done = {tuple(outcome.trial.aim.get("pair", ())) for outcome in context.outcomes}
-    trials = []
+    trials: list[Trial] = []
     for pair in itertools.combinations([rival for rival in context.rivals if rival.explanation.rule], 2):
         keys = [rival.key for rival in pair]
         if tuple(keys) not in done and len(trials) < PAIRS and (found := apart(context, pair)):

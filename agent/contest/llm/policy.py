@@ -153,7 +153,7 @@ def _tells(context: Context, outcome: Outcome) -> bool:
 
 
 def _stalled(context: Context, best: Rival) -> bool:
-    """Whether the rival that does best on texts did so `PATIENCE` rounds ago: revisions since then found nothing better."""
+    """Whether the rival that does best on texts did so `PATIENCE` rounds ago: nothing better was found since."""
     rounds = context.contest.rounds
     return len(rounds) > PATIENCE and any(
         best.key in outcome.trial.aim.get("expected", {}) for outcome in rounds[-PATIENCE]

@@ -10,7 +10,7 @@ from typing import Any
 from tests.agent.test_llm_campaign import asked, assert_all_ended, assert_ledger_is_the_bill, rows
 from tests.serving import ProgrammableServer
 
-CONTEST = {"contest": {"policy": "llm", "rounds": 2}, "explainer_options": {"n": 2}}
+CONTEST = {"contest": {"policy": "llm", "rounds": 2, "options": {"opening": 0}}, "explainer_options": {"n": 2}}
 
 
 def test_words_are_told_apart_by_what_the_model_files_for_them(
