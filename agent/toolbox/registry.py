@@ -18,6 +18,7 @@ _MODULES = (
     "agent.toolbox.probe",
     "agent.toolbox.edges",
     "agent.toolbox.edits",
+    "agent.toolbox.rearranging",
     "agent.toolbox.examples",
     "agent.toolbox.neighbours",
     "agent.toolbox.writes",

@@ -146,6 +146,14 @@ def run(
             help="Who thinks of trials that tell rival descriptions apart. (auto: what fits the explainer)",
         ),
     ] = None,
+    rivals_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="output|database",
+            rich_help_panel=_HOW,
+            help="Rivals from what a unit writes (default), or from finished campaigns too; may be repeated.",
+        ),
+    ] = None,
     scoring: Annotated[
         str | None,
         typer.Option(
@@ -257,7 +265,7 @@ def run(
         "dictionaries": dict(pairs(dictionary, "--dictionary")) or None, "corpus": corpus,
         "corpus_limit": corpus_limit, "max_tokens": max_tokens, "explainer": explainer,
         "explainer_options": values(explainer_option, "--explainer-option"), "scorer": scorer,
-        "contest": "off" if contest == "off" else {"policy": contest},
+        "contest": "off" if contest == "off" else {"policy": contest}, "rivals_from": rivals_from or None,
         "scoring": scoring, "controls": controls, "error_method": error_method, "alpha": alpha, "polarity": polarity,
         "device": device, "dtype": dtype, "workers": workers, "seed": seed, "shuffle_weights": shuffle_weights,
         "diagnostics": diagnostics or None, "interchange": interchange or None,

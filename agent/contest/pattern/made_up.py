@@ -43,7 +43,7 @@ FEWEST = 4
 #: Counter-examples that are taken apart, at most.
 TAKEN = 2
 #: How likely the policy holds it that an answer is one that no rival gives.
-SURPRISE = {"random": 0.2, "stretch": 0.2}
+SURPRISE = {"random": 0.05, "stretch": 0.1}
 
 
 def made_up_trials(material: Material, best: Rival) -> Iterator[Trial]:

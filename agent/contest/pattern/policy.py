@@ -63,7 +63,8 @@ class PatternPolicy:
         cases = read(context.outcomes)
         further = [trial for case in pursued(cases) for trial in Taking(material, case).next()]
         found += further
-        found += made_up_trials(material, context.best)
+        if cases:  # the first passes are for what the corpus offers
+            found += made_up_trials(material, context.best)
         if len(cases) < self.bases and not further:
             rule = rule_of(context.best.explanation.rule)
             known = [case.body for case in cases]
