@@ -38,7 +38,8 @@ class ByChance(PatternPolicy):
         drawn: list[Trial] = []
         for number in np.random.default_rng(context.seed).permutation(len(proposed)).tolist():
             trial = proposed[number]
-            cost = batches([min(len(subject.encode(probe.text)), subject.context) for probe in trial.probes])
+            texts = dict.fromkeys(probe.text for probe in trial.probes)
+            cost = batches([min(len(subject.encode(text)), subject.context) for text in texts])
             if cost <= left and len(drawn) < TRIALS:
                 drawn.append(replace(trial, surprise=WORTH_IT))
                 left -= cost
