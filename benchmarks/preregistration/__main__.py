@@ -5,6 +5,10 @@ inputs (goal: an expected calibration error of at most 0.05), whether 95 % inter
 effects held what came, and whether the rivals that are kept hold the truth.
 
     python -m benchmarks.preregistration --subject planted:seed=1 --seeds 2 --sample 3
+    python -m benchmarks.preregistration --subject pycode --bulk 8       # random neurons of a trained model
+    python -m benchmarks.preregistration --subject planted --bulk 8      # and of a planted one, in which nothing is
+
+Rules of random neurons are only partly right, so that probabilities are harder to give than of planted ones.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from agent.reporting.predictions import PredictionUse
 from benchmarks.planted.figures import RECOVERED
 from benchmarks.planted.run import Trial
 from benchmarks.planted.tables import number, share, table
+from benchmarks.preregistration.bulk import bulk_campaign
 from benchmarks.preregistration.measure import Kept, foretold, kept_rivals, use_of
 from tools.errors import NeuroglossError
 from tools.planted import planted_spec
@@ -42,6 +47,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--subject", default="planted", metavar="SPEC", help="planted[:seed=N,size=large,arch=llama]")
     parser.add_argument("--seeds", type=int, default=1, help="so many subjects, with seeds from the subject's own on")
     parser.add_argument("--sample", type=int, metavar="N", help="only N tails of each family")
+    parser.add_argument(
+        "--bulk", type=int, metavar="N", help="N random neurons of each layer, in place of the planted tails"
+    )
+    parser.add_argument("--corpus", help="of --bulk; by default the planted subject's, or the standard library")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=JSON", help="a setting of the campaign")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures")
     parser.add_argument("--home", type=Path, help="keep indexes and databases here, and go on with what is there")
@@ -55,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
     rows: list[tuple[str, str, dict[str, Any]]] = []
     kept: list[Kept] = []
     try:
+        if args.bulk:
+            return _random(args, settings)
         first = planted_spec(args.subject)
         with tempfile.TemporaryDirectory() as temporary:
             for seed in range(first.seed, first.seed + args.seeds):
@@ -71,6 +82,20 @@ def main(argv: list[str] | None = None) -> int:
     except NeuroglossError as error:
         print(error, file=sys.stderr)
         return 2
+    return _told(args, rows, kept)
+
+
+def _random(args: argparse.Namespace, settings: dict[str, Any]) -> int:
+    campaign = bulk_campaign(args.subject, args.corpus, args.bulk, settings)
+    with tempfile.TemporaryDirectory() as temporary:
+        home = args.home or Path(temporary)
+        home.mkdir(parents=True, exist_ok=True)
+        with store.open_database(home / "preregistration.db") as db:
+            run_campaign(campaign, db=db, home=home)
+            return _told(args, foretold(db, campaign.title), [])
+
+
+def _told(args: argparse.Namespace, rows: Sequence[tuple[str, str, dict[str, Any]]], kept: Sequence[Kept]) -> int:
     use = use_of(rows)
     if use is None:
         print("No description predicted anything.", file=sys.stderr)
@@ -109,6 +134,8 @@ def render(use: PredictionUse, supported: PredictionUse | None, kept: Sequence[K
         [[name, str(one.total), share(one.count, one.total), f"{one.low:.2f}-{one.high:.2f}"]
          for name, one in use.held.items() if one.low is not None and one.high is not None],
     )  # fmt: skip
+    if not kept:
+        return "\n".join(lines)
     lines += ["", f"Rivals that are kept; one is true whose F1 against the planted rule is {RECOVERED}"]
     sets = []
     for name, simple in (("one rule", True), ("several rules, exceptions", False)):
