@@ -205,6 +205,8 @@ def _fitting(facts: Sequence[Fact], number: Number, said: Role) -> Sequence[Fact
     """The facts that a number may be one of, by what the words around it say that it is."""
     if said.metric is not None:
         facts = [fact for fact in facts if fact.role.metric in (None, said.metric)]
+    if "foretold" in said.roles:  # what was foretold of F1 is no F1
+        facts = [fact for fact in facts if not fact.role.roles or fact.role.roles & {"foretold", "interval"}]
     if said.roles:
         known = [fact for fact in facts if fact.role.roles & said.roles]
         if known and said.roles & STRICT:

@@ -18,6 +18,8 @@ _METRICS: dict[str, re.Pattern[str]] = {
     for metric, pattern in {
         "f1": r"\bF1\b|\bF-?score\b",
         "average_precision": r"\baverage precision\b|\bAU?PRC?\b",
+        "precision": r"(?<!average )\bprecision\b",
+        "recall": r"\brecall\b",
         "pearson": r"\bpearson\b|\bcorrelat\w+",
     }.items()
 }
@@ -39,10 +41,11 @@ _BEFORE: dict[str, re.Pattern[str]] = {
         "threshold": r"\bthreshold\b",
         "median": r"\bmedian\b",
         "quantile": r"\bquantiles?\b|\bpercentiles?\b",
+        "foretold": r"\bforetold\b|\bforetells?\b|\bwas expected\b",
     }.items()
 }
 #: Roles of which a row that has them has them under their names: nothing else will do.
-STRICT = frozenset({*_METRICS, "null", "p", "q", "interval", "density", "maximum", "minimum"})
+STRICT = frozenset({*_METRICS, "null", "p", "q", "interval", "density", "maximum", "minimum", "foretold"})
 #: Name of a value, or its ending -> roles. The first that fits holds.
 _OF_NAME: tuple[tuple[re.Pattern[str], frozenset[str]], ...] = tuple(
     (re.compile(pattern), frozenset(roles))
@@ -56,6 +59,8 @@ _OF_NAME: tuple[tuple[re.Pattern[str], frozenset[str]], ...] = tuple(
         (r"^median_average_precision$", ("average_precision", "median")),
         (r"^median_pearson$", ("pearson", "median")),
         (r"average_precision$", ("average_precision",)),
+        (r"^(?:rule_)?precision$", ("precision",)),
+        (r"^(?:rule_)?recall$", ("recall",)),
         (r"pearson$", ("pearson",)),
         (r"^density$|^nonzero$", ("density",)),
         (r"^maximum$", ("maximum",)),
@@ -63,9 +68,10 @@ _OF_NAME: tuple[tuple[re.Pattern[str], frozenset[str]], ...] = tuple(
         (r"^mean$", ("mean",)),
         (r"^deviation$", ("deviation",)),
         (r"^threshold$", ("threshold",)),
+        (r"^foretold$|^expected_right$", ("foretold",)),
     )
 )  # fmt: skip
-_METRIC_OF_NAME = re.compile(r"(f1|average_precision|pearson)(?:_\w+)?$")
+_METRIC_OF_NAME = re.compile(r"(f1|average_precision|precision|recall|pearson)(?:_\w+)?$")
 _PAIR = re.compile(r"[\[(]\s*[^\s\[\]()]+\s*%?\s*(?:,|;|–|—|-|to|\.\.\.?|…)\s*[^\s\[\]()]+\s*%?\s*[\])]")
 _RANGE = re.compile(r"\s*(?:–|—|-|\bto\b|…|\.\.)\s*$")
 _CLAUSE = re.compile(r"[;:]\s|\n")
@@ -117,7 +123,7 @@ def of_name(names: tuple[str, ...], metric: str | None = None) -> Role:
         return Role(frozenset({known}), known)
     for pattern, roles in _OF_NAME:
         if pattern.search(own):
-            return Role(roles, known if roles & {*_METRICS, "interval", "null", "p", "q"} else None, words)
+            return Role(roles, known if roles & {*_METRICS, "interval", "null", "p", "q", "foretold"} else None, words)
     return Role(frozenset(), None, words)
 
 

@@ -67,7 +67,7 @@ def _unit(data: Json, cite: str) -> list[str]:
         lines += ["", f"{row['polarity']} {line(row['label'], 66)} {row['cite']}:"]
         lines += _folded(f"fires on ({row['verdict_input']})", row["fires_on"])
         lines += _folded(f"when on ({row['verdict_output']})", row["does_when_on"])
-        lines += _folded("except", row["exceptions"])
+        lines += _reliance(row)
         lines += ["  " + _score(score) for score in row["scores"]]
     for row in data["runners_up"]:
         lines += ["", f"{row['polarity']} or, untested: {line(row['label'], 50)} {row['cite']}"]
@@ -84,6 +84,29 @@ def _unit(data: Json, cite: str) -> list[str]:
     return lines
 
 
+def _reliance(row: Json) -> list[str]:
+    """Exceptions of a description, how sure it was of itself, and of what it speaks."""
+    return [
+        *_folded("except", row["exceptions"]), *_folded("how sure it was", row["confidence"]),
+        *_folded("speaks of", row["scope"]),
+    ]  # fmt: skip
+
+
+_FORETOLD = {"f1": "F1", "effect": "tokens move by"}
+
+
+def _foretold(row: Json) -> str:
+    """A prediction with what came: each number says of what it is."""
+    shown = share if row["of"] == "density" else number if row["of"] == "effect" else two
+    name = "active on" if row["of"] == "density" else _FORETOLD.get(row["of"], row["of"])
+    told = f"foretold {name} {shown(row['foretold'])}"
+    if row["low"] is not None and row["high"] is not None:
+        told += f" [{shown(row['low'])}, {shown(row['high'])}]"
+    if row["came"] is None:
+        return f"{told}; what came is not known"
+    return f"{told}; came {name} {shown(row['came'])}" + {True: ", held", False: ", missed", None: ""}[row["held"]]
+
+
 def _why(data: Json, cite: str) -> list[str]:
     if not data["claims"]:
         return [f"{data['unit']} has no description, so there is no verdict {cite}."]
@@ -94,6 +117,11 @@ def _why(data: Json, cite: str) -> list[str]:
         lines += [part for reason in claim["reasons"] for part in _folded("because", reason)]
         lines += [f"  when on: {claim['verdict_output']}"]
         lines += [part for reason in claim["output_reasons"] for part in _folded("because", reason)]
+        lines += _reliance(claim)
+        lines += [f"  {_foretold(one)}" for one in claim["foretold"]]
+        lines += [
+            part for one in claim["made_up_inputs"] for part in _folded("foretold", f"{one['summary']} {one['cite']}")
+        ]
         lines += ["  " + _score(score) for score in claim["scores"]]
         for one in claim["sealed_text_opened"]:
             lines.append(f"  the sealed {one['split']} split was opened for it at {one['opened_at']} {cite}")

@@ -134,7 +134,8 @@ def evidence(library: Library, arguments: EvidenceArguments) -> Finding:
 @lookup("why", UnitArguments)
 def why(library: Library, arguments: UnitArguments) -> Finding:
     """Why a unit's descriptions have the verdicts that they have: each claim with its reasons, the sealed text that it
-    was scored on, the scores, and the experiments that speak for or against it.
+    was scored on, the scores, and the experiments that speak for or against it; how sure it was of itself before, on
+    what texts it holds, its exceptions, and what it foretold beside what came.
     """
     page = _page(library, arguments)
     claims = [_claim(page, row) for row in page.descriptions if row.superseded_by is None and row.rank == 1][:4]
@@ -208,10 +209,27 @@ def _description(row: DescriptionPage) -> Json:
     return {
         "cite": cite("description", row.description_id), "polarity": row.polarity, "campaign": row.campaign,
         "label": clipped(row.label, 200), "fires_on": clipped(row.input_half), "does_when_on": clipped(row.output_half),
-        "exceptions": clipped(row.exceptions), "explainer": row.explainer, "verdict_input": row.verdict_input,
-        "verdict_output": row.verdict_output, "selection": short((row.details.get("standing") or {}).get("selection")),
+        "exceptions": clipped(row.exceptions), **_reliance(row), "explainer": row.explainer,
+        "verdict_input": row.verdict_input, "verdict_output": row.verdict_output,
+        "selection": short((row.details.get("standing") or {}).get("selection")),
         "scores": [_score(score) for score in row.counting if score.headline],
     }  # fmt: skip
+
+
+def _reliance(row: DescriptionPage) -> Json:
+    """How sure a description was of itself before sealed text was opened, and what it speaks of."""
+    return {name: clipped(row.details.get(name) or None) for name in ("confidence", "scope")}
+
+
+def _foretold(row: DescriptionPage) -> list[Json]:
+    """What a description predicted of sealed text, with what came."""
+    found = row.details.get("predictions") or {}
+    told = {**(found.get("sealed") or {}), **({"effect": found["effect"]} if found.get("effect") else {})}
+    numbers = ("foretold", "low", "high")
+    return [
+        {"of": metric, **{name: short(one[name]) for name in numbers}, "came": short(one["value"]), "held": one["held"]}
+        for metric, one in told.items()
+    ]
 
 
 def _runner_up(row: DescriptionPage) -> Json:
@@ -261,11 +279,16 @@ def _claim(page: UnitPage, row: DescriptionPage) -> Json:
         if row.hypothesis is not None and o.hypothesis == row.hypothesis and row.investigation_id == page.shown
         if o.withdrawn is None
     ]  # fmt: skip
+    # What was foretold of sealed text is told by itself; of made-up inputs the observation tells.
+    made_up = [one for one in bearing if one["kind"] == "predictions" and "made up" in str(one["summary"])]
+    bearing = [one for one in bearing if one["kind"] != "predictions"]
     openings = [
         {"split": o.split, "opened_at": o.created_at} for o in page.openings if o.description_id == row.description_id
     ]
     return {
         "cite": cite("description", row.description_id), "polarity": row.polarity, "label": clipped(row.label, 200),
+        "exceptions": clipped(row.exceptions), **_reliance(row), "foretold": _foretold(row),
+        "made_up_inputs": [{"cite": one["cite"], "summary": one["summary"]} for one in made_up],
         "verdict_input": row.verdict_input, "verdict_output": row.verdict_output,
         "reasons": [str(reason) for reason in verdict.get("reasons") or ()],
         "output_reasons": [str(reason) for reason in verdict.get("output_reasons") or ()],

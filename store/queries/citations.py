@@ -29,7 +29,7 @@ _DRAWN = ("histogram_edges", "histogram_counts")
 #: Of an experiment's arguments: token ids of the texts that were run.
 _IDS = ("prompts", "ids")
 #: Of the details of a description or a rival: the rest is how an explainer came to it.
-_DETAILS = ("verdict", "tail", "refine", "standing", "reason")
+_DETAILS = ("verdict", "tail", "refine", "standing", "reason", "confidence", "scope")
 #: Ids in one look-up; SQLite takes no more than some thousands.
 _AT_ONCE = 500
 
@@ -165,7 +165,10 @@ def _descriptions(session: Session, numbers: list[int]) -> list[CitedRow]:
     return [
         _row(
             "description", row, unit,
-            {**_columns(row, *names), **_details(row), "scores": scores[row.id], "campaign": campaign},
+            {
+                **_columns(row, *names), **_details(row), **_foretold(row), "scores": scores[row.id],
+                "campaign": campaign,
+            },
         )
         for row, unit, campaign in session.execute(query)
     ]  # fmt: skip
@@ -304,6 +307,22 @@ def _gone(withdrawn: Mapping[tuple[str, int], str], kind: str, number: int) -> J
 
 def _details(row: Any) -> Json:
     return {name: row.details[name] for name in _DETAILS if name in row.details}
+
+
+def _foretold(row: Any) -> Json:
+    """What a description predicted before the seal was opened, with what came, by metric; nothing where it did not.
+
+    Probabilities at made-up inputs, of which there are dozens, belong to the experiment.
+    """
+    found = row.details.get("predictions")
+    if not found:
+        return {}
+    told = {**(found["sealed"] or {}), **({} if found["effect"] is None else {"effect": found["effect"]})}
+    each = []
+    for metric, one in told.items():
+        ends = {name: one[name] for name in ("foretold", "low", "high")}
+        each.append({"metric": metric, **ends, metric if metric == "density" else "value": one["value"]})
+    return {"foretold": each, "expected_right": found["right"]}
 
 
 def _columns(row: Any, *names: str) -> Json:

@@ -74,6 +74,8 @@ class Talker(Competent):
             return self.about_unit(data)
         if "claims" in data:
             claim = data["claims"][0]
+            if "rely" in question.lower():
+                return self.how_sure(data["unit"], claim)
             score = claim["scores"][0]
             return (
                 f"{data['unit']} is {claim['verdict_input']} {claim['cite']}. Its F1 is {score['value']:.2f} "
@@ -97,6 +99,15 @@ class Talker(Competent):
             told = "".join(f"\n- {row['unit']}: F1 {row['f1']:.2f} {cite}" for row in rows[:3] if row["f1"] is not None)
             return f"{data['matches']} descriptions match {cite}.{told}"
         return f"{result['summary']} {cite}"
+
+    def how_sure(self, unit: str, claim: Mapping[str, Any]) -> str:
+        """What a description said of itself, and what came of it."""
+        f1 = next(one for one in claim["foretold"] if one["of"] == "f1")
+        held = f"in [{f1['low']:.2f}, {f1['high']:.2f}]"
+        return (
+            f"Of {unit} it is said: {claim['confidence']} {claim['cite']} Foretold was an F1 of {f1['foretold']:.2f} "
+            f"{held} {claim['cite']}; the F1 that came is {f1['came']:.2f} {claim['cite']}."
+        )
 
     def about_unit(self, data: Mapping[str, Any]) -> str:
         """A unit's page in two sentences."""

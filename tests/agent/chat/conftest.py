@@ -11,6 +11,7 @@ import pytest
 import store
 from agent.chat import Library, Session, ToolShelf
 from agent.chat.session import ChatLimits
+from agent.plain import short
 from agent.toolbox import Workbench
 from explainers.llm.types import Talker
 from store.records import (
@@ -58,6 +59,32 @@ def chat_db(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def _reliance(rng: random.Random) -> dict[str, object]:
+    """What a description says of itself, and what it foretold."""
+
+    def told(value: float) -> dict[str, object]:
+        low, high = value - rng.uniform(0.02, 0.2) * value, value + rng.uniform(0.02, 0.2) * value
+        came = value * rng.uniform(0.7, 1.3)
+        numbers = {"foretold": value, "low": low, "high": high, "value": came}
+        return {**{name: short(one) for name, one in numbers.items()}, "held": low <= came <= high}
+
+    sealed = {name: told(rng.uniform(0.2, 0.8)) for name in ("f1", "precision", "recall")}
+    ends = sealed["f1"]
+    right, share = rng.randrange(61, 99), rng.randrange(51, 99)
+    return {
+        "confidence": f"Its F1 on sealed text was expected to be {ends['foretold']:.2f} [{ends['low']:.2f}, "
+                      f"{ends['high']:.2f}]; what it says of a made-up input was expected to be right in {right} %; it "
+                      f"does best in {share} % of resamples.",
+        "scope": f"Texts of tiny.jsonl, in contexts of up to {rng.randrange(65, 256)} tokens; the first position of "
+                 f"each is left out. Active means above {rng.uniform(1, 9):.3g}, which it is at "
+                 f"{rng.uniform(1, 9):.2g} % of tokens.",
+        "predictions": {"digest": "d", "sealed": {**sealed, "density": told(rng.uniform(0.001, 0.2))},
+                        "effect": {"metric": "output_shift", **told(rng.uniform(0.1, 2))}, "right": right / 100,
+                        "probes": None},
+        "standing": {"selection": share / 100},
+    }  # fmt: skip
+
+
 def _result(unit: str, rng: random.Random) -> InvestigationResult:
     if unit in DEAD:
         return InvestigationResult(UnitRecord(unit, layer=0, state="dead", density=0.0, index_key="key"),
@@ -98,6 +125,11 @@ def _result(unit: str, rng: random.Random) -> InvestigationResult:
         experiments=[
             ExperimentRecord("rule search", seed=3, seconds=0.5, observations=[
                 ObservationRecord(f"active at {positions} sampled positions of 61 documents of explore", {})]),
+            ExperimentRecord("predictions", observations=[ObservationRecord(
+                f"right at {rng.randrange(20, 41)} of 42 inputs that were made up, of which {rng.randrange(5, 20)} are"
+                f" active; Brier score {rng.uniform(0.01, 0.2):.3f}, {rng.uniform(0.2, 0.3):.3f} without the "
+                "description",
+                {"active": [True]}, "+1")]),
             ExperimentRecord("token edits", seconds=0.25, observations=[
                 ObservationRecord("5 of the 6 places that the rule names silence the unit when replaced",
                                   {"effects": [{"offset": 0, "silenced": 5}]}, "+1", "supported")]),
@@ -108,8 +140,11 @@ def _result(unit: str, rng: random.Random) -> InvestigationResult:
                 f"Fires on “{words[0]}”, “{words[1]}” and {rng.randrange(13, 60)} more; weaker on “{words[2]}”.",
                 "pattern", f"claim {unit}", output_half="When on, raises “cat” (read from the weights).", rule="r",
                 verdict_input=verdict, verdict_output="untested", hypothesis="+1", scores=scores,
-                details={"verdict": {"reasons": [f"f1 {f1:.2f} against what is needed"], "output_reasons": ["no test"]},
-                         "refine": {"f1": f1 - 0.03}},
+                exceptions=f"not after “{words[2]}”",
+                details={
+                    **_reliance(rng), "refine": {"f1": f1 - 0.03},
+                    "verdict": {"reasons": [f"f1 {f1:.2f} against what is needed"], "output_reasons": ["no test"]},
+                },
             )
         ],
         cost=Cost(seconds=rng.uniform(1, 9), tool_calls=6),

@@ -37,7 +37,7 @@ def described(file: Path) -> list[dict[str, Any]]:
     """Units with their current descriptions and F1, by unit."""
     query = """
         SELECT u.unit, u.id AS unit_id, u.density, u.maximum, d.id AS description_id, d.verdict_input, d.label,
-               s.id AS score_id, s.value, s.low, s.high, s.n_documents
+               s.id AS score_id, s.value, s.low, s.high, s.n_documents, d.details, d.exceptions
         FROM descriptions d JOIN units u ON u.id = d.unit_id JOIN investigations i ON i.id = d.investigation_id
         JOIN scores s ON s.description_id = d.id AND s.metric = 'weighted_f1' AND s.headline AND s.split = 'score'
         WHERE i.control IS NULL AND d.superseded_by IS NULL AND s.value IS NOT NULL AND s.low IS NOT NULL
@@ -62,16 +62,42 @@ def _share(value: float) -> str:
     return f"{100 * value:.0f} %" if value >= 0.0995 else f"{100 * value:.2g} %"
 
 
+def _reliance(row: dict[str, Any]) -> tuple[str, ...]:
+    """What a description says of itself, as far as it does."""
+    details = json.loads(row["details"])
+    told = [row["exceptions"], details.get("confidence"), details.get("scope")]
+    return tuple(" ".join(text.split()) for text in told if text)
+
+
+def _foretold(row: dict[str, Any]) -> tuple[str, ...]:
+    """What it foretold of F1, with what came."""
+    one = ((json.loads(row["details"]).get("predictions") or {}).get("sealed") or {}).get("f1")
+    if one is None:
+        return ()
+    ends = "" if one["low"] is None else f" [{one['low']:.2f}, {one['high']:.2f}]"
+    return (f"foretold F1 {one['foretold']:.2f}{ends}; came F1 {one['value']:.2f}",)
+
+
+def _said(row: dict[str, Any]) -> tuple[str, ...]:
+    one = json.loads(row["details"])["predictions"]["sealed"]["f1"]
+    return (f"Foretold was an F1 of {one['foretold']:.2f}", f"the F1 that came is {one['value']:.2f}")
+
+
 def by_hand(file: Path, how_many: int = 200) -> list[Question]:
     """Slash commands."""
     rows, asked = described(file), []
     for row, other in zip(rows, rows[1:] + rows[:1], strict=True):
         f1, interval = f"{row['value']:.2f}", f"[{row['low']:.2f}, {row['high']:.2f}]"
+        reliance = _reliance(row)
         asked += [
             Question(
-                f"/unit {row['unit']}", (f"F1 {f1} {interval}", f"[score:{row['score_id']}]", _share(row["density"]))
+                f"/unit {row['unit']}",
+                (f"F1 {f1} {interval}", f"[score:{row['score_id']}]", _share(row["density"]), *reliance),
             ),
-            Question(f"/why {row['unit']}", (f"fires on: {row['verdict_input']}", f"F1 {f1}")),
+            Question(
+                f"/why {row['unit']}",
+                (f"fires on: {row['verdict_input']}", f"F1 {f1}", *reliance, *_foretold(row)),
+            ),
             Question(f"/compare {row['unit']} {other['unit']}", (f"F1 {f1}", f"F1 {other['value']:.2f}")),
             Question(f"/evidence {row['unit']}", ("rivals and", "[experiment:")),
             Question(f"/examples {row['unit']} limit=2", ("[example:",)),
@@ -102,6 +128,7 @@ def in_words(file: Path, how_many: int = 200) -> list[Question]:
         asked += [
             Question(f"What does {row['unit']} do?", (f"F1 is {f1}", f"{row['n_documents']} documents")),
             Question(f"Why {row['unit']}?", (f"is {row['verdict_input']}", f"F1 is {f1}")),
+            Question(f"Why rely on {row['unit']}?", (*_reliance(row)[1:2], *_said(row))),
             Question(f"Is {row['unit']} better than {other['unit']}?", (f"F1 {f1}", f"F1 {other['value']:.2f}")),
             Question(f"How often is {row['unit']} on?", (f"{100 * row['density']:.2g} %",)),
         ]
@@ -188,5 +215,5 @@ def _walk(value: Any) -> Iterator[float]:
                 pass
             else:
                 return
-        for match in re.finditer(r"-?\d+(?:\.\d+)?(?:e-?\d+)?", text):
-            yield float(match[0])
+        for match in re.finditer(r"(-?\d+(?:\.\d+)?(?:e-?\d+)?)( ?%)?", text):
+            yield float(match[1]) / (100 if match[2] else 1)
