@@ -41,5 +41,6 @@ def bulk_campaign(subject: str, corpus: str | None, per_layer: int, settings: di
     units = random_neurons(load_subject(subject, device="cpu"), taken, per_layer)
     return CampaignSpec.model_validate({
         "name": f"random neurons of {subject}", "subject": subject, "units": [str(unit) for unit in units],
-        "corpus": corpus or (planted_spec(subject).text if taken else "stdlib:"), "device": "cpu", "controls": 0.0, **settings,
+        "corpus": corpus or (planted_spec(subject).text if taken else "stdlib:"), "device": "cpu", "controls": 0.0,
+        **settings,
     })  # fmt: skip
