@@ -49,7 +49,8 @@ def trial_row(
 
 
 def _summary(outcome: Outcome) -> str:
-    return f"{outcome.trial.question} Active at {sum(outcome.active)} of {len(outcome.active)} places."
+    what = "Attended to are" if outcome.trial.tool == "edges" else "Active at"
+    return f"{outcome.trial.question} {what} {sum(outcome.active)} of {len(outcome.active)} places."
 
 
 def _on_rival(outcome: Outcome, rival: Rival, ratio: float) -> Json:

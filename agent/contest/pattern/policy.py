@@ -130,8 +130,9 @@ def _completed(context: Context) -> list[Revision]:
         if not len(masses.uniform):
             continue
         mass, even = float(masses.mass[evidence.unit.index].mean()), float(masses.uniform.mean())
-        more = len(set(kind.keys) - set(role.keys))
-        reason = f"it attends to {more} more tokens, and not to {len(set(role.keys) - set(kind.keys))} of those named"
+        more, less = len(set(kind.keys) - set(role.keys)), len(set(role.keys) - set(kind.keys))
+        changes = [f"to {more} more"] * (more > 0) + [f"not to {less} of those named"] * (less > 0)
+        reason = f"of the tokens tried in the place it attends {', and '.join(changes)}"
         said = [replace(role, mass=mass, baseline=even, keys=kind.keys)]
         found.append(Revision("refine", reason, (rival.key,), (with_roles(rival.explanation, profile, said),)))
     return found

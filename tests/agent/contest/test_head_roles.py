@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -86,7 +87,8 @@ def test_tokens_that_were_not_known_are_found_and_wrong_ones_struck_off(arena: A
     assert set(role["keys"]) == set(pieces("name"))
     contest = Contest.from_json(state["contest"]["+"])
     [before] = [one for one in contest.rivals if one.status == "refined"]
-    assert before.why == f"it attends to {len(pieces('name')) - 3} more tokens, and not to 1 of those named"
+    more = len(pieces("name")) - 3
+    assert before.why == f"of the tokens tried in the place it attends to {more} more, and not to 1 of those named"
 
 
 @pytest.mark.slow
@@ -111,6 +113,7 @@ def test_the_notebook_says_what_each_role_expected_and_what_came(arena: Any) -> 
     rows = [row for row in state["experiments"] if row["kind"] == "edges"]
     assert {row["arguments"]["contest"]["aim"]["name"] for row in rows} == {"repeat", "example", "longer", "changed"}
     for row in rows:
+        assert re.search(r"\? Attended to are \d+ of \d+ places\.$", row["observations"][0]["summary"])
         assert {len(row["arguments"][name]) for name in ("texts", "positions", "sources")} == {
             len(row["observations"][0]["data"]["result"]["values"])
         }
