@@ -2,7 +2,8 @@
 or comes in another order.
 
 Each is a trial by the tool `probe`: many short texts in few forward passes, for the price of one in the model's words.
-What was done to the text for each probe is in `Trial.aim["variants"]`, so that results can be shown in a line.
+What was done to the text for each probe is in `Trial.aim["variants"]`, so that results can be shown in a line. The tool
+`rearrange_text` sums the like up for a unit by itself; here each variant is a place on which rivals are weighed.
 """
 
 from __future__ import annotations

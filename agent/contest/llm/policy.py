@@ -107,7 +107,8 @@ class LlmPolicy:
         if not rounds:
             return []
         standings = standings_of(context)
-        mendable = bool(standings) and standings[0].f1 < GOOD
+        rules_alone = bool(standings) and not words_alone(context, standings[0].rival)
+        mendable = rules_alone and standings[0].f1 < GOOD
         if not mendable and not any(_tells(context, one) for one in rounds[-1]):
             return []
         kit = _kit(context)
