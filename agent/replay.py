@@ -3,10 +3,10 @@
 Three ways, by how much is computed anew:
 
 - ``exact``: nothing is run on the model under study and no language model is asked. What came of the steps that do so
-  (gathering evidence, proposing rivals, planning trials, running them, revising rivals, scoring, trying what was
-  predicted) is played back, if the steps before them come to the same to the last bit. Triage, experiments' rows, the
-  weighing of rivals by the trials, the choice among them, the claim and its digest, what it predicts, verdicts, error
-  control and every row are worked out again. The database's content must be the same.
+  (gathering evidence, proposing rivals, planning trials, running them, revising rivals, predicting, scoring, trying
+  what was predicted) is played back, if the steps before them come to the same to the last bit. Triage, experiments'
+  rows, the weighing of rivals by the trials, the choice among them, the claim and its digest, verdicts, error control
+  and every row are worked out again. The database's content must be the same.
 - ``tools-live``: the model under study runs as before, and language models' answers are those on record. Numbers must
   agree to `TOLERANCE`, and all else must be the same.
 - ``llm-live``: language models are asked again, perhaps others, or with other prompts. Nothing need be the same; what

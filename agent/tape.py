@@ -20,7 +20,7 @@ from store.recordings import Recorded
 from tools.subject import Subject
 
 #: Steps that run the model under study or may ask a language model. They are played back; all others are done again.
-PLAYED = frozenset({"gather", "propose", "plan", "run", "revise", "score", "settle"})
+PLAYED = frozenset({"gather", "propose", "plan", "run", "revise", "preregister", "score", "settle"})
 #: What the digests leave out: seconds differ from run to run.
 _PASSING = ("cost",)
 

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from scorers.types import DoubleArray
 from tools.types import BoolArray, IntArray
@@ -22,6 +22,8 @@ from tools.types import BoolArray, IntArray
 BINS = 10
 #: No probability is nearer to 0 or 1: nothing is sure, and a logarithmic score must not be infinite.
 NEAREST = 1e-4
+#: By how many log odds a kind of text may well differ from others.
+SPREAD = 1.0
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,30 @@ def fit_calibrator(raw: DoubleArray, active: BoolArray, weights: DoubleArray, do
     smoothed = (effective * share + 0.5) / (effective + 1)
     fitted = optimize.isotonic_regression(smoothed, weights=effective + 1).x
     return Calibrator(levels.astype(np.float64), np.clip(fitted, NEAREST, 1 - NEAREST))
+
+
+def shift_of(probabilities: DoubleArray, happened: BoolArray) -> float:
+    """By how much log odds must be moved for probabilities to agree with what happened, [n] each.
+
+    Logistic recalibration in the large (Cox 1958): the slope stays 1 and the intercept is fitted, as a posterior mode
+    under a normal prior around 0 with standard deviation `SPREAD`, so that few cases move little.
+    """
+    odds = _log_odds(probabilities)
+
+    def slope(shift: float) -> float:
+        return shift / SPREAD**2 - float((happened - special.expit(odds + shift)).sum())
+
+    return float(optimize.brentq(slope, -30, 30)) if len(odds) else 0.0
+
+
+def moved(probabilities: DoubleArray, shifts: DoubleArray) -> DoubleArray:
+    """Probabilities with their log odds moved, [n]."""
+    told = np.clip(special.expit(_log_odds(probabilities) + shifts), NEAREST, 1 - NEAREST)
+    return np.where(shifts == 0, probabilities, told)
+
+
+def _log_odds(probabilities: DoubleArray) -> DoubleArray:
+    return np.asarray(special.logit(np.clip(probabilities, NEAREST, 1 - NEAREST)))
 
 
 def brier(probabilities: DoubleArray, happened: BoolArray) -> DoubleArray:

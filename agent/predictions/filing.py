@@ -12,6 +12,8 @@ from agent.claims import compare
 from agent.plain import digest, plain, short
 from agent.predictions.expectations import expected_density, expected_effect
 from agent.predictions.probes import Composed, Hit, Stock, hit_at, make_probes, stock_of
+from agent.predictions.settling import active_last
+from agent.predictions.trials import edit_trials, shifts_of
 from agent.predictions.written import written_inputs
 from agent.state import Json
 from agent.triage import Tail
@@ -26,6 +28,8 @@ from tools.types import Split, UnitId
 
 #: Places of open text at which the rule says that the unit is active, from which probes are made.
 MOST_HITS = 48
+#: Places that are edited to see how far the rule holds; each five times.
+MOST_EDITED = 16
 #: Contexts of each open split from which probes are put together.
 CONTEXTS = 64
 
@@ -104,24 +108,30 @@ def _by_words(bench: Bench, unit: UnitId, tail: Tail, claim: Json) -> Json | str
 
 
 def _by_rule(bench: Bench, unit: UnitId, tail: Tail, rule: Rule) -> Json | None:
-    """Probabilities by a rule, calibrated on the refine split."""
+    """Probabilities by a rule, calibrated on the refine split and by edits of open texts of other documents."""
     fitted = calibrator_of(bench, unit, tail, rule)
     if fitted is None:
         return None
     calibrate, base = fitted
-    seed = bench.seed(unit, f"probes {tail.polarity}")
-    hits = _hits(bench, unit, tail, rule, seed)
-    probes = make_probes(hits, stock_for(bench), seed=seed, room=bench.subject.context)
+    seed, stock, room = bench.seed(unit, f"probes {tail.polarity}"), stock_for(bench), bench.subject.context
+    hits, others = _hits(bench, unit, tail, rule, seed)
+    probes = make_probes(hits, stock, seed=seed, room=room)
     if not probes:
         return None
+    trials = edit_trials(others, stock, seed=bench.seed(unit, f"edits {tail.polarity}"), room=room)
+    tried = raw_scores(rule, [bench.subject.pieces(trial.ids) for trial in trials])
+    active = active_last(bench, unit, tail, [trial.ids for trial in trials])
+    shifts = shifts_of(trials, tried > tail.threshold, calibrate(tried), active)
     raw = raw_scores(rule, [bench.subject.pieces(probe.ids) for probe in probes])
-    probabilities, says = calibrate(raw), raw > tail.threshold
+    says = raw > tail.threshold
+    probabilities = shifts([probe.kind for probe in probes], says, calibrate(raw))
     rows = [
         {"kind": probe.kind, "ids": list(probe.ids), "probability": short(probability), "says": said}
         for probe, probability, said in zip(probes, probabilities.tolist(), says.tolist(), strict=True)
     ]
     return {
         "calibration": {name: [short(value) for value in values] for name, values in calibrate.to_json().items()},
+        "edits": {kind: {**one, "shift": short(one["shift"])} for kind, one in shifts.to_json().items()},
         "base": short(base),
         "right": short(float(np.where(says, probabilities, 1 - probabilities).mean())),
         "probes": rows,
@@ -146,19 +156,23 @@ def raw_scores(rule: Rule, pieces: Sequence[list[str]]) -> np.ndarray[tuple[int]
     return np.asarray(found, dtype=np.float64)
 
 
-def _hits(bench: Bench, unit: UnitId, tail: Tail, rule: Rule, seed: int) -> list[Hit]:
-    """Places of open text at which the rule says that the unit is active, drawn by a seed."""
+def _hits(bench: Bench, unit: UnitId, tail: Tail, rule: Rule, seed: int) -> tuple[list[Hit], list[Hit]]:
+    """Places of open text at which the rule says that the unit is active, drawn by a seed: those that inputs are made
+    of, and those, of other documents, that are edited."""
     skip, rng = len(bench.subject.prefix), np.random.default_rng(seed)
-    found: list[Hit] = []
+    found: tuple[list[Hit], list[Hit]] = ([], [])
     for view in (bench.refine, bench.explore):
         sample = view.sample(unit)
         said = RulePredictor(rule).predict(view.texts, sample.contexts, sample.positions) > tail.threshold
-        rows = rng.permutation(np.flatnonzero(said))[: MOST_HITS // 2]
-        made = (
-            hit_at(rule, view.texts, int(sample.contexts[row]), int(sample.positions[row]), skip)
-            for row in rows.tolist()
-        )
-        found += [hit for hit in made if hit is not None]
+        documents = np.unique(sample.documents[said])
+        edited = rng.permutation(documents)[: len(documents) // 2]
+        of = np.isin(sample.documents, edited)
+        for part, own, most in ((found[0], said & ~of, MOST_HITS // 2), (found[1], said & of, MOST_EDITED // 2)):
+            made = (
+                hit_at(rule, view.texts, int(sample.contexts[row]), int(sample.positions[row]), skip)
+                for row in rng.permutation(np.flatnonzero(own))[:most].tolist()
+            )
+            part += [hit for hit in made if hit is not None]
     return found
 
 

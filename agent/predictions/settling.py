@@ -64,7 +64,7 @@ def settled(
         "scores": [],
     }
     if predictions["constructed"] is not None and tested is not None:
-        active = _active(bench, *tested, predictions["constructed"]["probes"])
+        active = active_last(bench, *tested, [probe["ids"] for probe in predictions["constructed"]["probes"]])
         probabilities = np.array([row["probability"] for row in predictions["constructed"]["probes"]])
         found["constructed"] = {"active": active.tolist()}
         seed = bench.seed(tested[0], f"settle {tested[1].polarity}")
@@ -88,8 +88,9 @@ def _compared(said: Json, value: float | None) -> Json:
     return {"foretold": said["value"], "low": low, "high": high, "value": came, "held": held}
 
 
-def _active(bench: Bench, unit: UnitId, tail: Tail, probes: Sequence[Json]) -> BoolArray:
-    found = unit_activations(bench.subject, [unit], [probe["ids"] for probe in probes])
+def active_last(bench: Bench, unit: UnitId, tail: Tail, texts: Sequence[Sequence[int]]) -> BoolArray:
+    """Whether a tail of a unit is active at the last token of each text, [n]."""
+    found = unit_activations(bench.subject, [unit], texts)
     last = np.array([values[0, -1] for values in found], dtype=np.float64)
     return np.asarray((last if tail.polarity == "+" else -last) > tail.threshold)
 
