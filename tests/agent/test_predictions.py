@@ -13,6 +13,7 @@ from agent.predictions import expected_effect, expected_scores, settled
 from agent.predictions.expectations import EXACT, expected_density, optimism
 from agent.predictions.probes import EACH, FILLER, FRAMES, WINDOW, Composed, Hit, hit_at, make_probes, stock_of
 from agent.predictions.settling import constructed_scores, prediction_rows
+from agent.predictions.trials import Trial, edit_trials, shifts_of
 from agent.triage import Tail
 from explainers.output.claim import OutputClaim, TokenChange
 from explainers.rules.evaluate import RulePredictor
@@ -109,6 +110,50 @@ def test_the_rule_holds_where_probes_say_so(shelf: Shelf, hits: list[Hit]) -> No
                ("fresh", "beside", "member", "template", "edited")}  # fmt: skip
     assert all(all(by_kind[kind]) for kind in ("fresh", "beside", "member", "template"))
     assert sum(by_kind["edited"]) <= 1, "a random token may be the other animal"
+
+
+def test_edits_in_place_are_what_their_names_say(shelf: Shelf, hits: list[Hit]) -> None:
+    stock = stock_of([(shelf, range(20))], [0])
+    trials = edit_trials(hits[:5], stock, seed=3, room=64)
+    assert [trial.kind for trial in trials] == 5 * ["cut", "cut", "beside", "stripped", "cropped"]
+    for number, trial in enumerate(trials):
+        whole = (0, *hits[number // 5].ids)
+        assert trial.ids[0] == 0
+        if trial.kind == "cropped":
+            assert trial.ids[1:] == whole[-WINDOW:]
+            continue
+        changed = {place - len(whole) + 1 for place in _differences(trial.ids, whole)}
+        match trial.kind:
+            case "cut":
+                assert changed <= {0, -1}
+            case "beside":
+                assert len(changed) <= 1
+                assert changed <= set(range(-2, -WINDOW, -1))
+            case _:
+                assert changed <= set(range(-2, -WINDOW, -1))
+                assert len(changed) > 3
+    assert edit_trials(hits[:5], stock, seed=3, room=64) == trials
+    assert all(len(trial.ids) <= 12 for trial in edit_trials(hits, stock, seed=3, room=12))
+
+
+def test_probabilities_follow_what_edits_like_an_input_came_to() -> None:
+    """A unit that goes on in half of its near misses, and that needs more than the rule names."""
+    kinds = [*(16 * ["cut"]), *(8 * ["stripped"]), *(8 * ["beside"])]
+    trials = [Trial(kind, (1,)) for kind in kinds]
+    says = np.array([kind != "cut" for kind in kinds])
+    active = np.array([*(8 * [True, False]), *(8 * [False]), *(8 * [True])])
+    shifts = shifts_of(trials, says, np.where(says, 0.8, 0.02), active)
+    assert (shifts.found["cut"].n, shifts.found["cut"].active) == (16, 8)
+    inputs = ["edited", "template", "beside", "member", "random", "random", "shuffled"]
+    said = np.array([False, True, True, True, False, True, False])
+    told = dict(zip(inputs, shifts(inputs, said, np.where(said, 0.8, 0.02)).tolist(), strict=True))
+    assert 0.2 < told["edited"] < 0.5
+    assert told["template"] < 0.4
+    assert told["beside"] > 0.8
+    assert told["member"] == 0.8, "of another token the edits say nothing"
+    assert told["random"] == 0.8
+    assert told["shuffled"] == 0.02, "where nothing is left of the cause, it is as elsewhere"
+    assert shifts_of([], np.zeros(0, bool), np.zeros(0), np.zeros(0, bool)).found == {}
 
 
 def compared(active: Any, predicted: Any) -> Comparison:

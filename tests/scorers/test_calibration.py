@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from scorers.calibration import NEAREST, brier, calibration_curve, fit_calibrator, log_loss
+from scorers.calibration import NEAREST, brier, calibration_curve, fit_calibrator, log_loss, moved, shift_of
 
 
 def fit(levels: dict[float, tuple[int, int]]) -> tuple[np.ndarray, ...]:
@@ -93,3 +93,17 @@ def test_a_fit_on_one_half_is_calibrated_on_the_other() -> None:
     curve = calibration_curve(calibrate(raw[3000:]), active[3000:])
     assert curve is not None
     assert curve.error < 0.03
+
+
+def test_odds_are_moved_to_what_happened_and_little_by_few_cases() -> None:
+    rng = np.random.default_rng(0)
+    said = rng.uniform(0.05, 0.95, 4000)
+    odds = np.log(said / (1 - said))
+    happened = rng.random(4000) < 1 / (1 + np.exp(-(odds - 1.5)))
+    shift = shift_of(said, happened)
+    assert shift == pytest.approx(-1.5, abs=0.1)
+    assert moved(said, np.full(4000, shift)).mean() == pytest.approx(happened.mean(), abs=0.01)
+    few = shift_of(said[:3], np.zeros(3, bool))
+    assert -1.5 < few < 0
+    assert shift_of(said[:0], np.zeros(0, bool)) == 0
+    assert (moved(said, np.zeros(4000)) == said).all(), "what is not moved is left as it is"
