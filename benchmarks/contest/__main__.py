@@ -79,7 +79,10 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--passes", type=int, default=64, help="forward passes of all trials of a tail, at most")
     parser.add_argument("--fresh-tokens", type=int, default=30_000, help="fresh text to measure on")
     parser.add_argument("--json", type=Path, metavar="FILE")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.policy == "llm" and (args.control != "one-shot" or args.passes != 64):
+        parser.error("--control chance and --passes are for --policy pattern")
+    return args
 
 
 def main(argv: list[str] | None = None) -> int:
