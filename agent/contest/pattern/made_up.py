@@ -47,23 +47,21 @@ SURPRISE = {"random": 0.05, "stretch": 0.1}
 
 
 def made_up_trials(material: Material, best: Rival) -> Iterator[Trial]:
-    """Both, where they were not run yet."""
+    """Both, until one of them was run: they are thought of together, and once."""
     done = {str(outcome.trial.aim.get("kind")) for outcome in material.context.outcomes}
     rule = rule_of(best.explanation.rule)
-    if rule is None:
+    if rule is None or done & SURPRISE.keys():
         return
-    if "random" not in done:
-        texts = tuple(itertools.islice(_random_texts(material), MOST))
-        if texts:
-            question = "Is it active on random tokens where no rival says so?"
-            yield Trial(question, texts, surprise=SURPRISE["random"], aim={"kind": "random"})
-    if "stretch" not in done:
-        labels, probes = _stretched(material, rule)
-        if probes:
-            yield Trial(
-                f"Is what the clauses of {best.key} name enough, among random tokens?", tuple(probes),
-                surprise=SURPRISE["stretch"], aim={"kind": "stretch", "rival": best.key, "asked": labels},
-            )  # fmt: skip
+    texts = tuple(itertools.islice(_random_texts(material), MOST))
+    if texts:
+        question = "Is it active on random tokens where no rival says so?"
+        yield Trial(question, texts, surprise=SURPRISE["random"], aim={"kind": "random"})
+    labels, probes = _stretched(material, rule)
+    if probes:
+        yield Trial(
+            f"Is what the clauses of {best.key} name enough, among random tokens?", tuple(probes),
+            surprise=SURPRISE["stretch"], aim={"kind": "stretch", "rival": best.key, "asked": labels},
+        )  # fmt: skip
 
 
 def counterexamples(context: Context) -> list[list[int]]:
