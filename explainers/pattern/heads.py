@@ -45,8 +45,9 @@ POSITIONAL = 0.5
 """R² by relative offset from which a head without another role counts as positional."""
 
 
-CERTAIN = 0.8
-"""Share of its writes that must come over one strong edge each for a head to be told by the tokens at their ends."""
+CERTAIN = 0.5
+"""Share of its writes that must come over one strong edge each for a head to be told by the tokens at their ends. The
+others may come over several: where a token stands twice, attention is divided."""
 TOKENS_SHOWN = 5
 
 

@@ -93,7 +93,7 @@ def test_a_head_that_rests_has_rivals_by_where_it_writes() -> None:
 
 @pytest.mark.parametrize(
     "found",
-    [written(clear=0.5, tokens=KindMass(0.95, 0.15, 200)), written(tokens=KindMass(0.95, 0.6, 200)),
+    [written(clear=0.4, tokens=KindMass(0.95, 0.15, 200)), written(tokens=KindMass(0.95, 0.6, 200)),
      written(tokens=KindMass(0.95, 0.15, 8)), written(tokens=KindMass(0.95, 0.15, 200), duplicate=0.9)],
     ids=["diffuse", "as even attention", "rare", "duplicates say more"],
 )  # fmt: skip
