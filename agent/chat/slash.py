@@ -214,5 +214,8 @@ def _example(name: str, model: type[BaseModel]) -> str:
     for field, info in model.model_fields.items():
         if info.is_required():
             one = "mlp:2:17" if field in ("unit", "units") else '"a text"' if "text" in field else field.upper()
+            if _is_list(info) and "str" not in (kind := str(info.annotation)) and "int" in kind:
+                deep = kind.count("list[")  # lists of numbers are given by name, as JSON
+                one = f"{field}={'[' * deep}1{']' * deep}"
             parts.append((0 if field in ("unit", "units") else 1, one))
     return f"/{name} " + " ".join(part for _, part in sorted(parts, key=lambda part: part[0]))
