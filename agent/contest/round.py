@@ -14,7 +14,7 @@ from agent.contest.beliefs import NOISE, Floats, expected_information, log_likel
 from agent.contest.policy import Context, Policy
 from agent.contest.rows import trial_row
 from agent.contest.types import MERGED, Contest, Outcome, Revision, Rival, Trial
-from agent.contest.weighing import counted, outcome_of, refuted
+from agent.contest.weighing import answered, counted, fresh, outcome_of, refuted
 from agent.desk import Desk
 from agent.experiments import Report
 from agent.plain import plain
@@ -101,10 +101,12 @@ class Ring:
         seed = bench.seed(self.desk.unit, f"contest {tail.polarity}")
         outcomes: list[Outcome] = []
         rows: list[Json] = []
+        before = answered(contest.outcomes)
         for trial, answer in zip(contest.planned, contest.answers, strict=True):
             outcome = outcome_of(trial, answer, tail)
             rivals = now.alive
-            now, ratios = counted(now, outcome)
+            now, ratios = counted(now, outcome, before)
+            before |= answered([outcome])
             report = Report(bench, self.desk.unit, tail.polarity, seed, None, {"kind": "tool", **answer})
             rows.append(trial_row(report, outcome, rivals, ratios, len(contest.rounds) + 1))
             # What was expected is in the row; the state is written at every step and is kept small.
@@ -162,13 +164,16 @@ class Ring:
             # A probe that cannot be read is left to the tool, which says what is wrong with it.
             nothing = np.zeros((1, 0))
             return replace(trial, information=expected_information([0.0], nothing, seed=0, surprise=trial.surprise))
+        new = fresh(trial.probes, answered(context.outcomes))
+        if not new:
+            return replace(trial, information=0.0)
         filed = [trial.predictions.get(rival.key) for rival in rivals]
         predictions = (
             self.policy.predictions(context, rivals, trial.probes) if None in filed else np.array(filed, np.float64)
         )
         digest = int.from_bytes(hashlib.sha256(trial.question.encode()).digest()[:4], "little")
         information = expected_information(
-            [rival.log_weight for rival in rivals], predictions, seed=(context.seed + digest) % 2**32,
+            [rival.log_weight for rival in rivals], predictions[:, new], seed=(context.seed + digest) % 2**32,
             surprise=trial.surprise,
         )  # fmt: skip
         expected = {rival.key: tuple(row) for rival, row in zip(rivals, predictions.tolist(), strict=True)}
@@ -212,12 +217,11 @@ class Ring:
         origin = {"refine": "refined", "split": "split", "merge": MERGED}.get(revision.kind, revision.origin or "new")
         key = hypothesis_key(self.tail.polarity, len(contest.rivals))
         [rival] = self._fitted([Rival(key, explanation, origin, revision.rivals, each)])
-        asked = [outcome for outcome in contest.outcomes if outcome.error is None and outcome.active]
-        probes = [probe for outcome in asked for probe in outcome.trial.probes]
-        if probes:
-            active = np.array([on for outcome in asked for on in outcome.active])
-            predictions = self.policy.predictions(self._context(contest, "add"), [rival], probes)
-            rival = replace(rival, log_weight=each + float(log_likelihoods(predictions, active)[0]))
+        before = answered(contest.outcomes)
+        if before:
+            predictions = self.policy.predictions(self._context(contest, "add"), [rival], list(before))
+            likelihoods = log_likelihoods(predictions, np.array(list(before.values())))
+            rival = replace(rival, log_weight=each + float(likelihoods[0]))
         return replace(contest, rivals=(*contest.rivals, rival))
 
 

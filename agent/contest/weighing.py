@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from agent.contest.beliefs import evidence_against, log_likelihoods, noise_likelihood
-from agent.contest.types import Contest, Outcome, Rival, Trial
+from agent.contest.types import Contest, Outcome, Probe, Rival, Trial
 from agent.state import Json
 from agent.triage import Tail
 from explainers.pattern.heads import MASS
@@ -32,14 +33,40 @@ def outcome_of(trial: Trial, answer: Json, tail: Tail) -> Outcome:
     return Outcome(trial, None, values, active, passes=passes)
 
 
-def counted(contest: Contest, outcome: Outcome) -> tuple[Contest, dict[str, float]]:
-    """With one trial's likelihoods in weights and evidence, and for each rival what it said, in nats for it."""
+def fresh(probes: Sequence[Probe], before: Container[Probe]) -> list[int]:
+    """Which probes say something new: the first of each that was not answered before."""
+    first: dict[Probe, int] = {}
+    for number, probe in enumerate(probes):
+        if probe not in before:
+            first.setdefault(probe, number)
+    return list(first.values())
+
+
+def answered(outcomes: Iterable[Outcome]) -> dict[Probe, bool]:
+    """Probes that were answered, and whether the unit was active."""
+    return {
+        probe: active
+        for outcome in outcomes
+        if outcome.error is None and outcome.active
+        for probe, active in zip(outcome.trial.probes, outcome.active, strict=True)
+    }
+
+
+def counted(contest: Contest, outcome: Outcome, before: Container[Probe]) -> tuple[Contest, dict[str, float]]:
+    """With one trial's likelihoods in weights and evidence, and for each rival what it said, in nats for it.
+
+    Args:
+        contest: As it stands.
+        outcome: Of the trial.
+        before: Probes that were answered before; the subject says the same twice, which is no further evidence.
+    """
     alive = contest.alive
     if outcome.error is not None or not outcome.active:
         return contest, {}
-    predictions = np.array([outcome.trial.predictions[rival.key] for rival in alive])
-    likelihoods = log_likelihoods(predictions, np.array(outcome.active))
-    noise = noise_likelihood(len(outcome.active))
+    new = fresh(outcome.trial.probes, before)
+    predictions = np.array([outcome.trial.predictions[rival.key] for rival in alive])[:, new]
+    likelihoods = log_likelihoods(predictions, np.array(outcome.active)[new])
+    noise = noise_likelihood(len(new))
     against = evidence_against([rival.log_weight for rival in alive], contest.log_noise, likelihoods, noise)
     now = {
         rival.key: replace(

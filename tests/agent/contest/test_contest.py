@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
@@ -109,6 +110,17 @@ def test_a_refuted_rival_stays_where_none_could_take_its_place(arena: Any, polic
     assert state["chosen"]["+"] == 0
 
 
+def test_the_same_question_asked_again_is_no_further_evidence(arena: Any, policy: Offer) -> None:
+    """Two trials of a round share a probe, one has it twice, and the next round would ask nothing else."""
+    once, again = asks("Anna took 3 ;"), asks("Anna took 3 ;", "Anna took 3 ;")
+    policy("test", lambda: Asking([[once, again], [once]]))
+    contest = contest_of(arena.investigate(UNIT, [NARROW, TRUE], policy="test"))
+    narrow, true = contest.rivals
+    assert true.log_weight - narrow.log_weight == pytest.approx(np.log(0.95 / 0.05))
+    assert true.log_e == pytest.approx(np.log((0.45 * 0.05 + 0.1 * 0.5) / 0.55 / 0.95))
+    assert [len(round_) for round_ in contest.rounds] == [2]
+
+
 def test_errors_of_tools_are_failed_rows_and_the_contest_goes_on(arena: Any, policy: Offer) -> None:
     asking = Asking([
         [Trial("Is there such a tool?", tool="no_such_tool", surprise=0.5),
@@ -164,8 +176,10 @@ def test_rivals_that_say_the_same_are_merged(arena: Any, policy: Offer) -> None:
 
 
 def test_a_contest_that_changes_nothing_is_given_up(arena: Any, policy: Offer) -> None:
-    same = [asks("the dog .")]
-    policy("test", lambda: Asking([same] * 9))
+    rounds = [
+        [asks(f"the dog {where} .")] for where in ("ran", "sat", "ate", "slept", "came", "left", "fell", "won", "hid")
+    ]
+    policy("test", lambda: Asking(rounds))
     state = arena.investigate(UNIT, [TRUE, BROAD], policy="test", rounds=9)
     contest = contest_of(state)
     assert contest.stopped is not None
