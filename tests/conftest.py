@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
+# One thread a process, also in those that tests start: pytest runs several at once, and the threads of small matrix
+# products wait for each other. Read when torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING

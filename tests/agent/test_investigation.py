@@ -23,6 +23,7 @@ from agent.ledger import Ledger
 from agent.plain import digest
 from agent.results import events_of, result_of
 from agent.sealed import judge_edges
+from agent.spec import ContestSettings
 from agent.state import State
 from explainers.registry import get
 from explainers.types import Evidence, Explanation, Recorder
@@ -155,7 +156,9 @@ class Undecided:
 def test_rivals_that_might_have_been_chosen_are_kept_untested(bench: Bench, desk: Callable[..., Desk]) -> None:
     opened: list[str] = []
     at = desk(opened=opened)
-    at.bench = replace(bench, explainer=Undecided())
+    # Trials on random tokens tell the two apart, and no other rivals are wanted.
+    spec = bench.spec.model_copy(update={"contest": ContestSettings(rounds=0), "rivals_from": ()})
+    at.bench = replace(bench, spec=spec, explainer=Undecided())
     state = investigate(build_graph(InMemorySaver()), at, "t")
     found = result_of(state, at.bench, NEURON)
     ranked = {(row.polarity, row.rank): row for row in found.descriptions}

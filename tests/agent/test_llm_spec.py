@@ -46,7 +46,7 @@ def test_what_a_campaign_is_does_not_depend_on_where_its_model_runs_or_what_it_c
 
 def test_campaigns_of_before_keep_their_hash() -> None:
     """What had no model, no contest and no predictions, and did not test what units do, is found by its old hash."""
-    before = {**PLAN, "output": "off", "contest": "off", "predictions": "off"}
+    before = {**PLAN, "output": "off", "contest": "off", "predictions": "off", "rivals_from": []}
     assert load_spec(None, before).spec_hash == "7b01d299dbaf6025"
     assert load_spec(None, PLAN).spec_hash != "7b01d299dbaf6025"
 

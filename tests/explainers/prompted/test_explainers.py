@@ -64,7 +64,8 @@ def obliging(says: Any) -> Any:
 
 
 def test_every_explainer_is_offered_with_a_line_about_it() -> None:
-    offers = {offer.name: offer for offer in registry.offers()}
+    # The benchmark of contests offers its own where its tests ran in this process.
+    offers = {offer.name: offer for offer in registry.offers() if offer.name != "contrastive by rule"}
     assert [name for name, offer in sorted(offers.items()) if offer.needs_llm] == NAMES
     assert not registry.needs_llm("pattern")
     assert registry.needs_llm("quantiles")
