@@ -27,6 +27,8 @@ from explainers.types import Evidence, Explanation, Predictor, Recorder, TextSou
 from tools.planted import UnitTruth, load_truth
 from tools.types import FloatArray, IntArray
 
+REFERENCES = ("oracle", "random", "token-table", "pair-table")
+"""Their names."""
 KEPT = 0.1
 """A table keeps the entries that predict at least this share of the threshold; below it, they are all one default."""
 DENSE = 0.25

@@ -12,10 +12,10 @@ import store
 from agent import CampaignSpec, Observer, run_campaign
 from agent.llm import make_explainer, open_kit
 from agent.progress import Summary
-from benchmarks.planted import references  # noqa: F401  (registers them)
 from benchmarks.planted.claims import Claim, read_claims
 from benchmarks.planted.effects import FreshRuns, OutputMarks, measure_outputs
 from benchmarks.planted.measure import Ground, measure
+from benchmarks.planted.references import REFERENCES
 from benchmarks.planted.summary import Run
 from explainers.llm.accounts import charged_to
 from explainers.llm.budget import Spent
@@ -97,11 +97,13 @@ class Trial:
 
     def campaign(self, explainer: str) -> CampaignSpec:
         """The campaign that describes all planted units."""
+        # What a reference says is asserted as it stands: it measures the instrument.
+        alone = {"contest": "off", "rivals_from": []} if explainer in REFERENCES else {}
         return CampaignSpec.model_validate({
             "name": f"{explainer} on {self.spec.text}", "subject": self.spec.text, "corpus": self.corpus,
             "units": patterns(self.truths), "explainer": explainer, "device": "cpu",
             "explainer_options": options_of(explainer, self.folder),
-            "llm": {"endpoints": self.endpoints} if needs_llm(explainer) else None, **self.settings,
+            "llm": {"endpoints": self.endpoints} if needs_llm(explainer) else None, **alone, **self.settings,
         })  # fmt: skip
 
     def run(self, explainer: str) -> tuple[Run, list[Claim], Summary, Explainer]:

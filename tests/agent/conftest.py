@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 #: Runs a campaign and prints a line for each event.
 DRIVER = """
-import json, sys
+import json, signal, sys
 from pathlib import Path
 from agent import Observer, load_spec, run_campaign
 
@@ -30,6 +30,7 @@ class Teller(Observer):
     def unit_done(self, done): print("done", done.unit, done.polarity, flush=True)
     def unit_failed(self, unit, error, *, final): print("failed", unit, error, flush=True)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell began the tests in the background
 options = json.loads(sys.argv[1])
 spec, home = load_spec(None, options["spec"]), Path(options["home"])
 summary = run_campaign(spec, db=options["db"], home=home, observer=Teller())

@@ -204,7 +204,7 @@ def test_an_inspecting_explainer_sees_nothing_that_tells_a_control(
     for evidence in seen:
         for field in fields(Evidence):
             one, other = getattr(first, field.name), getattr(evidence, field.name)
-            assert type(one) is type(other) or field.name in ("edges", "promotion"), field.name
+            assert type(one) is type(other) or field.name in ("edges", "written", "promotion"), field.name
             text = f"{field.name} {public(other)} {other!r}".lower()
             for word in ("dir:", "control", "shuffl", "swap", "constant", "twin"):
                 assert word not in text.replace("checkpoint", ""), (word, evidence.unit, field.name)
